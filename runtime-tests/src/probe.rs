@@ -1,0 +1,2 @@
+//! The static program that runs inside containers and reports what it sees.
+fn main() {}

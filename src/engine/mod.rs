@@ -1,0 +1,1 @@
+//! Containers from images, without a daemon.

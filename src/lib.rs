@@ -1,0 +1,21 @@
+//! corten, a lightweight container runtime.
+//!
+//! The map of the house; each module may use only what stands right of its arrow
+//! (`tests/layering.rs` holds the code to it):
+//!
+//! ```text
+//! cli     -> engine, image, runtime     command lines: `corten oci VERB` and `corten VERB`
+//! engine  -> image, runtime             containers from images: monitor, run, exec, logs, volumes
+//! image   -> sys, error                 references, registries, the store, unpacking, snapshots
+//! runtime -> sys, error                 the OCI runtime: plan, create, start, exec, kill, delete
+//! sys     -> error                      every `unsafe` and every raw file descriptor
+//! error   -> nothing of ours            kinds of errors, and how they reach an exit code
+//! ```
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod engine;
+pub mod error;
+pub mod image;
+pub mod runtime;
+pub mod sys;

@@ -1,0 +1,17 @@
+//! `corten`: argv[0] and the first word choose a face.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let argv: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let by_name = argv
+        .first()
+        .and_then(|name| std::path::Path::new(name).file_name())
+        .is_some_and(|name| name == "corten-oci");
+    if by_name {
+        return corten::cli::oci::main(&argv);
+    }
+    if argv.get(1).is_some_and(|word| word == "oci") {
+        return corten::cli::oci::main(&argv[1..]);
+    }
+    corten::cli::main(&argv)
+}
