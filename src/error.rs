@@ -1,5 +1,8 @@
 //! Kinds of errors: what a caller can do about a failure, whichever module it came from.
 
+use crate::sys::SysError;
+use nix::errno::Errno;
+
 /// What went wrong, in the terms in which a caller decides what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -43,4 +46,20 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
+}
+
+impl Kind for SysError {
+    fn kind(&self) -> ErrorKind {
+        match self.errno {
+            Errno::ENOENT | Errno::ESRCH => ErrorKind::NotFound,
+            Errno::EEXIST => ErrorKind::AlreadyExists,
+            Errno::EACCES | Errno::EPERM => ErrorKind::PermissionDenied,
+            Errno::ENOSYS | Errno::EOPNOTSUPP => ErrorKind::Unsupported,
+            Errno::ENOMEM | Errno::ENOSPC | Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::EDQUOT => {
+                ErrorKind::Exhausted
+            }
+            Errno::ETIMEDOUT => ErrorKind::TimedOut,
+            _ => ErrorKind::System,
+        }
+    }
 }

@@ -8,8 +8,8 @@
 //! engine  -> image, runtime             containers from images: monitor, run, exec, logs, volumes
 //! image   -> sys, error                 references, registries, the store, unpacking, snapshots
 //! runtime -> sys, error                 the OCI runtime: plan, create, start, exec, kill, delete
-//! sys     -> error                      every `unsafe` and every raw file descriptor
-//! error   -> nothing of ours            kinds of errors, and how they reach an exit code
+//! error   -> sys                        kinds of errors: what a caller can do about a failure
+//! sys     -> nothing of ours            every `unsafe` and every raw file descriptor
 //! ```
 #![deny(unsafe_code)]
 

@@ -28,20 +28,3 @@ impl SysError {
         }
     }
 }
-
-impl crate::error::Kind for SysError {
-    fn kind(&self) -> crate::error::ErrorKind {
-        use crate::error::ErrorKind;
-        match self.errno {
-            Errno::ENOENT | Errno::ESRCH => ErrorKind::NotFound,
-            Errno::EEXIST => ErrorKind::AlreadyExists,
-            Errno::EACCES | Errno::EPERM => ErrorKind::PermissionDenied,
-            Errno::ENOSYS | Errno::EOPNOTSUPP => ErrorKind::Unsupported,
-            Errno::ENOMEM | Errno::ENOSPC | Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::EDQUOT => {
-                ErrorKind::Exhausted
-            }
-            Errno::ETIMEDOUT => ErrorKind::TimedOut,
-            _ => ErrorKind::System,
-        }
-    }
-}
