@@ -1,1 +1,4 @@
 //! Images: references, registries, the store, unpacking and snapshots.
+
+pub mod digest;
+pub mod reference;
