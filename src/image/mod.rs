@@ -1,4 +1,6 @@
 //! Images: references, registries, the store, unpacking and snapshots.
 
 pub mod digest;
+pub mod manifest;
+pub mod platform;
 pub mod reference;
