@@ -1,1 +1,29 @@
-//! The harness of the privileged tests.
+//! The harness of the privileged tests: they drive the built binary from outside, as a caller would.
+//!
+//! - [`Fixture`]: one test's own world (temporary directory, state root, ids, cgroups); when it goes, it
+//!   deletes what the test made and fails the test if anything of it is left ([`leaks`]).
+//! - [`Bundle`]: a root file system with the static probe and busybox, and a `config.json` made by the
+//!   runtime's own `spec` and then edited.
+//! - [`command`]: running a command with a deadline; [`events`]: waiting for something to happen, never by the clock.
+//! - [`cgroup`]: the values of a container's cgroup as the host sees them, on v1 and v2.
+//! - [`terminal`]: the caller's end of a console socket. [`kill_point`]: stops a command at its n-th system call.
+//! - [`image`]: small images as archives, made without any other tool.
+//!
+//! A need that the machine does not meet fails the test with its name; nothing is skipped.
+#![expect(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
+
+pub mod bundle;
+pub mod cgroup;
+pub mod command;
+pub mod events;
+pub mod fixture;
+pub mod image;
+pub mod kill_point;
+pub mod leaks;
+pub mod needs;
+mod sys;
+pub mod terminal;
+
+pub use bundle::Bundle;
+pub use command::{Outcome, run};
+pub use fixture::Fixture;

@@ -1,0 +1,122 @@
+//! One test's own world on the host.
+
+use crate::{Bundle, Outcome, command, leaks, needs, run};
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A temporary directory, a state root and a token that is in every name the test makes. Dropping it deletes
+/// the test's containers and then fails the test if anything that carries the token is left on the host.
+#[derive(Debug)]
+pub struct Fixture {
+    token: String,
+    dir: tempfile::TempDir,
+    bundles: Cell<u32>,
+    ids: RefCell<Vec<String>>,
+    namespaces: RefCell<leaks::Namespaces>,
+}
+
+impl Default for Fixture {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fixture {
+    /// A new world; any number may exist at a time.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // The end mark keeps one token from being the beginning of another.
+        let token = format!("ct{:x}-{count}x", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&token).tempdir().expect("temporary directory");
+        std::fs::create_dir(dir.path().join("state")).expect("state root");
+        let (bundles, ids, namespaces) = Default::default();
+        Self { token, dir, bundles, ids, namespaces }
+    }
+
+    /// The string that is in every name of this test.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The temporary directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The `--root` of the OCI runtime.
+    pub fn state_root(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    /// A new bundle with an id of its own.
+    pub fn bundle(&self) -> Bundle<'_> {
+        let number = self.bundles.replace(self.bundles.get() + 1);
+        Bundle::new(self, format!("{}{number}", self.token))
+    }
+
+    /// The OCI runtime with this test's state root and `args`.
+    pub fn oci<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = needs::oci();
+        command.arg("--root").arg(self.state_root()).args(args).env("CORTEN_TEST", &self.token);
+        command
+    }
+
+    /// Runs the OCI runtime with `args` to its end.
+    #[track_caller]
+    pub fn run_oci<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Outcome {
+        run(&mut self.oci(args))
+    }
+
+    /// Remembers an id, to delete it when the test ends.
+    pub fn adopt(&self, id: &str) {
+        self.ids.borrow_mut().push(id.to_owned());
+    }
+
+    /// Remembers the namespaces of a container's process: none may be held by anyone when the test ends.
+    pub fn watch(&self, pid: i32) {
+        self.namespaces.borrow_mut().add(pid);
+    }
+
+    /// Deletes every container of this test by force.
+    pub fn clean_up(&self) {
+        for id in self.ids.borrow_mut().drain(..) {
+            let mut delete = self.oci(["delete", "--force", &id]);
+            let outcome = command::run(&mut delete);
+            if outcome.code != Some(0) && !std::thread::panicking() {
+                panic!("delete --force {id}: {}", outcome.stderr);
+            }
+        }
+    }
+
+    /// What is left of this test on the host, in words.
+    pub fn leaks(&self) -> Vec<String> {
+        leaks::of(&self.token, &[&self.state_root()], &self.namespaces.borrow())
+    }
+
+    /// Fails the test if anything of it is left on the host.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        let left = self.leaks();
+        assert!(left.is_empty(), "left on the host:\n  {}", left.join("\n  "));
+    }
+
+    /// Writes a file below the temporary directory and gives its path.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("directory");
+        std::fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        path
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.clean_up();
+        if !std::thread::panicking() {
+            self.assert_clean();
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the tests need from outside, each found in one place.
+//!
+//! | what | environment | else |
+//! |---|---|---|
+//! | the binary under test | `CORTEN_BIN` | `target/<triple>/release/corten` |
+//! | an OCI runtime to compare the tests with | `CORTEN_OCI` | the binary under test, as `corten oci` |
+//! | the static probe | `CORTEN_PROBE` | built by cargo beside the test |
+//! | a static busybox | `CORTEN_BUSYBOX` | `/bin/busybox` |
+//! | how much slower than a real machine this one is | `CORTEN_TEST_SLOW` | 1 |
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The file at `path`, or a failure that names the need.
+fn required(need: &str, path: PathBuf, remedy: &str) -> PathBuf {
+    assert!(path.exists(), "missing need: {need} at {} ({remedy})", path.display());
+    path
+}
+
+/// `target/<triple>`: the test executables are in `target/<triple>/<profile>/deps`.
+fn target_dir() -> PathBuf {
+    let exe = std::env::current_exe().expect("path of the test executable");
+    exe.ancestors().nth(3).expect("a test executable is in target/<triple>/<profile>/deps").to_path_buf()
+}
+
+/// The binary under test.
+pub fn corten() -> PathBuf {
+    let path =
+        std::env::var_os("CORTEN_BIN").map_or_else(|| target_dir().join("release/corten"), PathBuf::from);
+    required("the release binary", path, "cargo build --release, or set CORTEN_BIN")
+}
+
+/// The command of the OCI runtime under test, without arguments.
+pub fn oci() -> Command {
+    match std::env::var_os("CORTEN_OCI") {
+        Some(path) => Command::new(path),
+        None => {
+            let mut command = Command::new(corten());
+            command.arg("oci");
+            command
+        }
+    }
+}
+
+/// True when the tests run another runtime than corten, to prove the tests themselves.
+pub fn is_peer() -> bool {
+    std::env::var_os("CORTEN_OCI").is_some()
+}
+
+/// The static program that reports from inside a container.
+pub fn probe() -> PathBuf {
+    let path = std::env::var_os("CORTEN_PROBE").map_or_else(
+        || {
+            let exe = std::env::current_exe().expect("path of the test executable");
+            exe.ancestors().nth(2).expect("profile directory").join("probe")
+        },
+        PathBuf::from,
+    );
+    required("the probe", path, "cargo build -p runtime-tests")
+}
+
+/// A static busybox, for shells and small tools inside containers.
+pub fn busybox() -> PathBuf {
+    let path =
+        std::env::var_os("CORTEN_BUSYBOX").map_or_else(|| PathBuf::from("/bin/busybox"), PathBuf::from);
+    required("a static busybox", path, "apt-get install busybox-static")
+}
+
+/// A program of the host, looked up in PATH.
+pub fn program(name: &str, package: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|file| file.exists())
+        .unwrap_or_else(|| panic!("missing need: {name} in PATH (apt-get install {package})"))
+}
+
+/// A duration stretched by the slowness of this machine (an emulated one sets `CORTEN_TEST_SLOW`).
+pub fn stretched(duration: Duration) -> Duration {
+    duration * std::env::var("CORTEN_TEST_SLOW").map_or(1, |text| text.parse().expect("CORTEN_TEST_SLOW"))
+}
+
+/// Whether a regular file exists, for tests that look at the host.
+pub fn exists(path: impl AsRef<Path>) -> bool {
+    path.as_ref().symlink_metadata().is_ok()
+}
