@@ -5,5 +5,9 @@
 #![allow(unsafe_code)]
 
 pub mod error;
+pub mod mount;
+pub mod pty;
+pub mod root;
+pub mod tree;
 
 pub use error::SysError;
