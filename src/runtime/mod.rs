@@ -1,1 +1,3 @@
 //! The OCI runtime: synchronous and single-threaded.
+
+pub mod cgroup;

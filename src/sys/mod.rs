@@ -4,10 +4,12 @@
 //! call, the object and the errno ([`SysError`]).
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod error;
 pub mod mount;
 pub mod pty;
 pub mod root;
 pub mod tree;
+pub mod pidfd;
 
 pub use error::SysError;

@@ -1,0 +1,215 @@
+//! Cgroups of containers on v1, hybrid and v2 hosts, by the cgroup file system.
+//!
+//! ```text
+//! Host::detect ─> plan ─> Paths (written to the state) ─> Cgroup::create ─> placement ─> .. ─> remove
+//!                                                    └──> Cgroup::open (from the state, by a later command)
+//! ```
+//!
+//! A process enters its cgroups without the kernel's `cgroup_threadgroup_rwsem`, whose writers wait for an RCU
+//! grace period (milliseconds): on v1 it writes `0` to `tasks` of each hierarchy itself while it is
+//! single-threaded, on v2 it is born there (`CLONE_INTO_CGROUP`). See [`Placement`].
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorKind, Kind};
+use crate::sys::SysError;
+
+mod create;
+mod devices;
+mod dir;
+mod events;
+mod freezer;
+mod host;
+mod paths;
+mod processes;
+mod values;
+
+pub use host::{Controller, Host, Mode, Mounted, Version};
+pub use paths::{Hierarchy, Paths, plan};
+
+use dir::Dir;
+
+/// Who makes the cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// We do, in the cgroup file system.
+    #[default]
+    Cgroupfs,
+    /// systemd does, asked over D-Bus.
+    Systemd,
+}
+
+/// What went wrong with a cgroup.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No cgroup file system is mounted.
+    #[error("no cgroup hierarchy is mounted (none in /proc/self/mountinfo); mount one on /sys/fs/cgroup")]
+    NoHierarchy,
+    /// A table of the kernel is not as its manual page says.
+    #[error("{file}: cannot make sense of {line:?}")]
+    Malformed { file: String, line: String },
+    /// `cgroupsPath` names no cgroup.
+    #[error("cgroupsPath {path:?}: {reason}")]
+    BadPath { path: PathBuf, reason: &'static str },
+    /// The systemd driver is asked for.
+    #[error("the systemd cgroup driver is not built in; use the cgroupfs driver")]
+    NoSystemd,
+    /// Somebody lives in the cgroup already.
+    #[error("cgroup {} is in use: it holds {count} process(es)", path.display())]
+    NotEmpty { path: PathBuf, count: usize },
+    /// A value of `linux.resources` is out of its range or contradicts another.
+    #[error("linux.resources.{field}: {reason}")]
+    Invalid { field: String, reason: String },
+    /// This version of cgroups has nothing for a limit.
+    #[error("linux.resources.{field} has no counterpart in cgroup {}", match version { Version::V1 => "v1", Version::V2 => "v2" })]
+    NoCounterpart { field: &'static str, version: Version },
+    /// The host does not have the controller, or not where the container's cgroup is.
+    #[error("cannot set {value:?} as {file}: the cgroup controller {controller} is not available here")]
+    NoController { controller: String, file: String, value: String },
+    /// The host does not know the file of a limit, or refuses its value.
+    #[error("cannot set a limit")]
+    Limit(#[source] SysError),
+    /// The devices program of v2.
+    #[error("cannot restrict devices of cgroup {}", path.display())]
+    Devices { path: PathBuf, source: SysError },
+    /// A memory limit below what is in use, with `checkBeforeUpdate`.
+    #[error("memory limit {limit} is not above the {usage} bytes in use")]
+    BelowUsage { limit: i64, usage: u64 },
+    /// The controllers asked for do not work in a threaded cgroup.
+    #[error("cgroup {} is threaded or below processes: memory and io limits do not work there (cgroups(7))", path.display())]
+    Threaded { path: PathBuf },
+    /// The container has no cgroup in which this could be done.
+    #[error("the container has no {what} cgroup")]
+    None { what: &'static str },
+    /// Processes did not do as told before the deadline.
+    #[error("cgroup {}: {what}; still there: {pids}", path.display())]
+    TimedOut { path: PathBuf, what: &'static str, pids: String },
+    /// A system call failed.
+    #[error(transparent)]
+    System(#[from] SysError),
+}
+
+/// The result of this module's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Kind for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoHierarchy | Self::NoSystemd | Self::NoCounterpart { .. } | Self::NoController { .. } => {
+                ErrorKind::Unsupported
+            }
+            Self::Malformed { .. } => ErrorKind::System,
+            Self::BadPath { .. } | Self::Invalid { .. } | Self::BelowUsage { .. } => ErrorKind::InvalidInput,
+            Self::NotEmpty { .. } => ErrorKind::AlreadyExists,
+            Self::Threaded { .. } | Self::None { .. } => ErrorKind::WrongState,
+            Self::TimedOut { .. } => ErrorKind::TimedOut,
+            Self::Limit(source) | Self::Devices { source, .. } | Self::System(source) => source.kind(),
+        }
+    }
+}
+
+/// How a new process gets into the cgroups. Both parts apply, in this order:
+#[derive(Debug, Default)]
+pub struct Placement {
+    /// For `clone3` with `CLONE_INTO_CGROUP`: the directory of the v2 cgroup (unified and hybrid hosts).
+    pub clone_into: Option<OwnedFd>,
+    /// `tasks` files of v1. The new process, while single-threaded, writes `0` to each. Its cgroup namespace
+    /// is to be unshared after that, because the namespace's root is where the process is at that moment
+    /// (also `CLONE_NEWCGROUP` together with `CLONE_INTO_CGROUP` takes the parent's cgroup for the root).
+    pub tasks: Vec<OwnedFd>,
+}
+
+/// The cgroups of one container.
+#[derive(Debug)]
+pub struct Cgroup {
+    mode: Mode,
+    /// Those that are there; the rest could not be made by a rootless runtime, or is removed already.
+    dirs: Vec<Dir>,
+    paths: Paths,
+}
+
+impl Cgroup {
+    /// Makes the cgroups and sets the limits of `resources`; where that fails, removes again what it made.
+    /// The default device rules apply also without `resources`.
+    ///
+    /// `rootless`: without privileges over the host's cgroups. Then a hierarchy that refuses us is left out as
+    /// long as no `cgroupsPath` and no limit in it is asked for, and devices stay unrestricted, as with runc.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`] for a cgroup in which somebody lives; an error that names the controller, file and
+    /// value for a limit that the host cannot give.
+    pub fn create(
+        _host: &Host,
+        paths: &Paths,
+        resources: Option<&LinuxResources>,
+        rootless: bool,
+    ) -> Result<Cgroup> {
+        create::create(paths, resources, rootless)
+    }
+
+    /// The cgroups named by a container's state; those that are not there (any more) are left out.
+    ///
+    /// # Errors
+    /// Only those of opening: no cgroup at all is no error (see [`Cgroup::exists`]).
+    pub fn open(paths: &Paths) -> Result<Cgroup> {
+        let mut dirs = Vec::with_capacity(paths.hierarchies.len());
+        for hierarchy in &paths.hierarchies {
+            match Dir::open(hierarchy) {
+                Ok(dir) => dirs.push(dir),
+                Err(error) if dir::gone(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Cgroup { mode: paths.mode, dirs, paths: paths.clone() })
+    }
+
+    /// Descriptors by which a new process gets into these cgroups.
+    ///
+    /// # Errors
+    /// Those of opening.
+    pub fn placement(&self) -> Result<Placement> {
+        let mut placement = Placement::default();
+        for dir in &self.dirs {
+            match dir.version() {
+                Version::V1 => placement.tasks.push(dir.open_file("tasks", nix::fcntl::OFlag::O_WRONLY)?),
+                Version::V2 => placement.clone_into = Some(dir.clone_fd()?),
+            }
+        }
+        Ok(placement)
+    }
+
+    /// Changes limits; what `resources` leaves out stays as it is. Devices are not touched, as with runc.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`]; limits before the refused one are changed already.
+    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        create::limit(self, resources)
+    }
+
+    /// Whether any cgroup of the container is there.
+    pub fn exists(&self) -> bool {
+        self.paths.hierarchies.iter().any(|one| one.dir().is_dir())
+    }
+
+    /// Where the cgroups are.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// The cgroup that a v1 controller, or the v2 hierarchy of a unified host, has for us.
+    fn dir_of(&self, controller: Controller) -> Option<&Dir> {
+        match self.mode {
+            Mode::Unified => self.dirs.first(),
+            Mode::V1 | Mode::Hybrid => self.dirs.iter().find(|dir| dir.has(controller)),
+        }
+    }
+
+    /// The v2 cgroup of a unified or hybrid host.
+    fn v2(&self) -> Option<&Dir> {
+        self.dirs.iter().find(|dir| dir.version() == Version::V2)
+    }
+}
