@@ -5,11 +5,18 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod clock;
 pub mod error;
+pub mod exe;
+pub mod host;
+pub mod link;
 pub mod mount;
+pub mod pidfd;
+pub mod process;
 pub mod pty;
 pub mod root;
+pub mod signal;
+pub mod socket;
 pub mod tree;
-pub mod pidfd;
 
 pub use error::SysError;
