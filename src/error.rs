@@ -2,10 +2,9 @@
 
 use crate::sys::SysError;
 use nix::errno::Errno;
-use serde::{Deserialize, Serialize};
 
 /// What went wrong, in the terms in which a caller decides what to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The named object does not exist.
     NotFound,

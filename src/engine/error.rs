@@ -1,0 +1,205 @@
+//! What can go wrong with containers.
+use crate::error::{ErrorKind, Kind};
+use crate::sys::SysError;
+use std::path::PathBuf;
+
+/// An error of the engine; its fields name the container, flag or file.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A name outside the permitted set.
+    #[error("container name {name:?} {reason}")]
+    InvalidName {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No container has this name, id or beginning of an id.
+    #[error("no such container: {given}")]
+    NoSuchContainer {
+        /// What was given.
+        given: String,
+    },
+    /// More than one id begins like this.
+    #[error("{given} is the beginning of {count} container ids; give more of it")]
+    Ambiguous {
+        /// What was given.
+        given: String,
+        /// How many.
+        count: usize,
+    },
+    /// Another container has the name.
+    #[error(
+        "the name {name:?} is in use by container {id}; remove it with `corten rm {name}` or choose another name"
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// A flag's value is malformed.
+    #[error("invalid value {value:?} for {flag}: {reason}")]
+    Flag {
+        /// The flag as it is written on the command line.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Something that corten does not do yet.
+    #[error("{flag} {value}: {reason}")]
+    NotBuilt {
+        /// The flag or feature.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What to do instead.
+        reason: &'static str,
+    },
+    /// Neither the image nor the command line says what to run.
+    #[error("image {image} names no command; give one after the image")]
+    NoCommand {
+        /// The image.
+        image: String,
+    },
+    /// The image is not there and may not be pulled.
+    #[error("image {image} is not in the store and --pull is never")]
+    ImageMissing {
+        /// The image.
+        image: String,
+    },
+    /// The child that pulls the image failed; it has told why.
+    #[error("pulling image {image} failed")]
+    PullFailed {
+        /// The image.
+        image: String,
+    },
+    /// The user of the container cannot be found or is out of range.
+    #[error("user {user:?}: {reason}")]
+    User {
+        /// As in the image or after -u.
+        user: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A container is not in the state that the operation needs.
+    #[error("container {id} is {status}; {needed}")]
+    WrongState {
+        /// The container.
+        id: String,
+        /// Its status.
+        status: String,
+        /// What to do about it.
+        needed: &'static str,
+    },
+    /// A record cannot be read.
+    #[error("record {}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A seccomp profile cannot be read.
+    #[error("seccomp profile {path}")]
+    SeccompProfile {
+        /// The file.
+        path: String,
+        /// Where it is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A part of the container's specification cannot be built.
+    #[error("specification of the container, {part}")]
+    Spec {
+        /// Which part.
+        part: &'static str,
+        /// Why.
+        #[source]
+        source: oci_spec::OciSpecError,
+    },
+    /// The monitor could not set the container up: its chain of errors came over the socket.
+    #[error("{failure}")]
+    Start {
+        /// What it told.
+        failure: super::error::Failure,
+    },
+    /// The monitor went away before it told how the start went.
+    #[error("the monitor of container {id} ended before the container was started")]
+    MonitorLost {
+        /// The container.
+        id: String,
+    },
+    /// A frame of the attach protocol is malformed.
+    #[error("malformed frame from {peer}: {reason}")]
+    Frame {
+        /// Who sent it.
+        peer: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The container did not end within the time given after SIGKILL.
+    #[error("container {id} did not end within {seconds} s of SIGKILL")]
+    WontDie {
+        /// The container.
+        id: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A file is larger than the engine reads.
+    #[error("{} is larger than {limit} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// A system call.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+}
+
+impl Kind for EngineError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchContainer { .. } | Self::ImageMissing { .. } => ErrorKind::NotFound,
+            Self::NameInUse { .. } => ErrorKind::AlreadyExists,
+            Self::InvalidName { .. }
+            | Self::Ambiguous { .. }
+            | Self::Flag { .. }
+            | Self::NoCommand { .. }
+            | Self::User { .. }
+            | Self::SeccompProfile { .. }
+            | Self::Spec { .. }
+            | Self::Frame { .. } => ErrorKind::InvalidInput,
+            Self::NotBuilt { .. } => ErrorKind::Unsupported,
+            Self::WrongState { .. } => ErrorKind::WrongState,
+            Self::Record { .. } | Self::TooLarge { .. } => ErrorKind::Corrupt,
+            Self::PullFailed { .. } => ErrorKind::Network,
+            Self::Start { failure } => failure.kind,
+            Self::MonitorLost { .. } => ErrorKind::System,
+            Self::WontDie { .. } => ErrorKind::TimedOut,
+            Self::Sys(error) => error.kind(),
+        }
+    }
+}
+
+/// How a start failed, as the monitor tells it to whoever waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What can be done about it.
+    pub kind: ErrorKind,
+    /// docker's exit code: 125, 126 or 127.
+    pub exit_code: u8,
+    /// The monitor's chain of errors on one line.
+    pub chain: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.chain)
+    }
+}

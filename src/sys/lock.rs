@@ -1,0 +1,89 @@
+//! Locks that tell whether a process is alive: open-file-description locks (fcntl(2), Linux 3.15).
+//!
+//! They belong to the open file, so that a child of fork(2) keeps what its parent locked, and they go
+//! when the last descriptor of it is closed, also by SIGKILL. Unlike flock(2) they can be asked about
+//! without being taken.
+use super::SysError;
+use nix::errno::Errno;
+use std::os::fd::{AsFd, AsRawFd};
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        // The three kinds are 0, 1 and 2.
+        l_type: i16::try_from(kind).unwrap_or(0),
+        // SEEK_SET is 0.
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        // Must be zero for these locks (fcntl(2)).
+        l_pid: 0,
+    }
+}
+
+fn call(file: impl AsFd, command: libc::c_int, lock: &mut libc::flock) -> Result<(), Errno> {
+    // SAFETY: the descriptor is borrowed from a live owner and `lock` is one valid struct flock, which
+    // the kernel reads and, for F_OFD_GETLK, writes.
+    Errno::result(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, lock as *mut libc::flock) })
+        .map(drop)
+}
+
+/// Takes the whole of `file`, open for writing, exclusively; `false` if another open file has it.
+pub fn try_exclusive(file: impl AsFd) -> Result<bool, SysError> {
+    match call(file, libc::F_OFD_SETLK, &mut whole_file(libc::F_WRLCK)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(SysError::on("fcntl", "F_OFD_SETLK")(errno)),
+    }
+}
+
+/// Whether another open file has a lock on `file`; takes none.
+pub fn is_held(file: impl AsFd) -> Result<bool, SysError> {
+    let mut lock = whole_file(libc::F_WRLCK);
+    call(file, libc::F_OFD_GETLK, &mut lock).map_err(SysError::on("fcntl", "F_OFD_GETLK"))?;
+    Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
+}
+
+/// Waits until `file`, open for writing, can be had exclusively, and takes it.
+pub fn wait_exclusive(file: impl AsFd) -> Result<(), SysError> {
+    loop {
+        match call(&file, libc::F_OFD_SETLKW, &mut whole_file(libc::F_WRLCK)) {
+            Err(Errno::EINTR) => {}
+            result => return result.map_err(SysError::on("fcntl", "F_OFD_SETLKW")),
+        }
+    }
+}
+
+/// The same for a lock that others may share; `file` is open for reading.
+pub fn wait_shared(file: impl AsFd) -> Result<(), SysError> {
+    loop {
+        match call(&file, libc::F_OFD_SETLKW, &mut whole_file(libc::F_RDLCK)) {
+            Err(Errno::EINTR) => {}
+            result => return result.map_err(SysError::on("fcntl", "F_OFD_SETLKW")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_open_file_is_kept_out_until_the_first_is_closed() {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let open = || std::fs::File::options().read(true).write(true).open(path.path()).unwrap();
+        let (first, second) = (open(), open());
+        assert!(!is_held(&second).unwrap());
+        assert!(try_exclusive(&first).unwrap());
+        assert!(!try_exclusive(&second).unwrap());
+        assert!(is_held(&second).unwrap());
+        // A copy of the descriptor keeps the lock, as a forked child's does.
+        let copy = first.try_clone().unwrap();
+        drop(first);
+        assert!(is_held(&second).unwrap());
+        drop(copy);
+        assert!(try_exclusive(&second).unwrap());
+        drop(second);
+        wait_shared(open()).unwrap();
+        wait_exclusive(open()).unwrap();
+    }
+}
