@@ -2,9 +2,10 @@
 
 use crate::sys::SysError;
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 /// What went wrong, in the terms in which a caller decides what to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// The named object does not exist.
     NotFound,

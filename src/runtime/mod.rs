@@ -1,3 +1,13 @@
 //! The OCI runtime: synchronous and single-threaded.
 
 pub mod cgroup;
+pub mod delete;
+pub mod hooks;
+pub mod kill;
+pub mod launch;
+pub mod namespaces;
+pub mod pause;
+pub mod program;
+pub mod protocol;
+pub mod start;
+pub mod state;

@@ -3,7 +3,7 @@ use nix::errno::Errno;
 
 /// A system call that failed: which, on what, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{call} {args}: {}", errno.desc())]
+#[error("{call} {args}: {}", lower_case(errno.desc()))]
 pub struct SysError {
     /// Name of the call as in its man page.
     pub call: &'static str,
@@ -27,4 +27,10 @@ impl SysError {
             errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
         }
     }
+}
+
+/// "No such file or directory" as it reads inside a sentence; callers of runc match it in lower case.
+fn lower_case(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
 }

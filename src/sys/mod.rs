@@ -6,14 +6,21 @@
 
 pub mod background;
 pub mod bpf;
+pub mod clock;
 pub mod error;
+pub mod exe;
+pub mod host;
+pub mod link;
 pub mod lock;
 pub mod mount;
 pub mod packet;
 pub mod pidfd;
+pub mod process;
 pub mod pty;
 pub mod random;
 pub mod root;
+pub mod signal;
+pub mod socket;
 pub mod tree;
 
 pub use error::SysError;

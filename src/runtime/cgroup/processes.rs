@@ -159,7 +159,7 @@ fn signal(pids: &[i32]) -> Result<Vec<OwnedFd>, SysError> {
     let mut dying = Vec::new();
     for pid in pids {
         let Some(fd) = open(*pid)? else { continue };
-        match pidfd::send_signal(fd.as_fd(), nix::sys::signal::Signal::SIGKILL) {
+        match pidfd::send_signal(&fd, nix::sys::signal::Signal::SIGKILL as i32) {
             Ok(()) => {}
             Err(error) if error.errno == Errno::ESRCH => continue,
             Err(error) => return Err(error),

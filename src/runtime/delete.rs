@@ -1,0 +1,142 @@
+//! Deleting a container, whatever state a crash left it in.
+use std::path::Path;
+
+use super::cgroup::{self, Cgroup};
+use super::hooks::{self, Phase};
+use super::state::{ProcessId, State, StateDir, StateError, Status};
+use crate::error::{ErrorKind, Kind};
+use crate::sys::{SysError, pidfd};
+
+/// A killed process has this long to end; longer means that it hangs in the kernel.
+const KILL_DEADLINE_MS: u32 = 10_000;
+
+/// Why a container was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// Its record could not be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It still runs, and force was not asked for.
+    #[error("cannot delete container {id:?} that is not stopped: {status}")]
+    NotStopped {
+        /// Which.
+        id: String,
+        /// What it is.
+        status: Status,
+    },
+    /// A process could not be ended.
+    #[error("ending process {pid} of container {id:?}")]
+    Kill {
+        /// Which.
+        id: String,
+        /// Its number.
+        pid: i32,
+        /// The call.
+        #[source]
+        source: SysError,
+    },
+    /// A killed process did not end.
+    #[error("process {pid} of container {id:?} was killed, but has not ended within 10 s")]
+    Hangs {
+        /// Which.
+        id: String,
+        /// Its number.
+        pid: i32,
+    },
+    /// Its cgroups could not be removed.
+    #[error("removing the cgroups of container {id:?}")]
+    Cgroup {
+        /// Which.
+        id: String,
+        /// Why.
+        #[source]
+        source: cgroup::Error,
+    },
+}
+
+impl Kind for DeleteError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            DeleteError::State(source) => source.kind(),
+            DeleteError::NotStopped { .. } => ErrorKind::WrongState,
+            DeleteError::Kill { source, .. } => source.kind(),
+            DeleteError::Hangs { .. } => ErrorKind::TimedOut,
+            DeleteError::Cgroup { source, .. } => source.kind(),
+        }
+    }
+}
+
+/// Removes what there is of a container: processes (with `force`), cgroups, record. Runs its poststop hooks.
+///
+/// With `force` a container that does not exist is no error, and one whose create still runs is taken from it.
+pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<(), DeleteError> {
+    match delete_existing(state_root, id, force) {
+        Err(DeleteError::State(StateError::NotFound { .. })) if force => Ok(()),
+        other => other,
+    }
+}
+
+fn delete_existing(state_root: &Path, id: &str, force: bool) -> Result<(), DeleteError> {
+    if let Ok(state) = State::load(state_root, id) {
+        let status = state.status(state_root);
+        // runc deletes a created container too: nothing of the user's ran yet.
+        if !force && !matches!(status, Status::Stopped | Status::Created) {
+            return Err(DeleteError::NotStopped { id: id.into(), status });
+        }
+        if status == Status::Creating && state.creator.pid() != nix::unistd::getpid() {
+            // It holds the lock that we are about to wait for, perhaps in a hook that never ends.
+            end(id, state.creator)?;
+        }
+    }
+    let dir = StateDir::open_locked(state_root, id)?;
+    // No record: create was killed between making the directory and writing it, and made nothing else.
+    let Some(state) = State::read(&dir)? else { return Ok(dir.remove()?) };
+    if let Some(init) = state.init.filter(|init| init.is_alive()) {
+        end(id, init)?;
+    }
+    remove_cgroup(&state).map_err(|source| DeleteError::Cgroup { id: id.into(), source })?;
+    dir.remove()?;
+    run_poststop(&state);
+    Ok(())
+}
+
+/// Kills what is left in the cgroup, then removes it.
+pub(super) fn remove_cgroup(state: &State) -> Result<(), cgroup::Error> {
+    let cgroup = Cgroup::open(&state.cgroup)?;
+    if !cgroup.pids()?.is_empty() {
+        cgroup.kill_all()?;
+    }
+    cgroup.remove()
+}
+
+/// Kills a process and waits until it has ended.
+fn end(id: &str, process: ProcessId) -> Result<(), DeleteError> {
+    let fails = |source| DeleteError::Kill { id: id.into(), pid: process.pid, source };
+    let pidfd = match pidfd::open(process.pid) {
+        Err(SysError { errno: nix::errno::Errno::ESRCH, .. }) => return Ok(()),
+        other => other.map_err(fails)?,
+    };
+    if !process.is_alive() {
+        return Ok(());
+    }
+    match pidfd::send_signal(&pidfd, nix::sys::signal::Signal::SIGKILL as i32) {
+        Err(SysError { errno: nix::errno::Errno::ESRCH, .. }) => return Ok(()),
+        other => other.map_err(fails)?,
+    }
+    if pidfd::wait(&pidfd, Some(KILL_DEADLINE_MS)).map_err(fails)? {
+        Ok(())
+    } else {
+        Err(DeleteError::Hangs { id: id.into(), pid: process.pid })
+    }
+}
+
+/// runtime-spec: a poststop hook that fails is logged, and the next ones run.
+fn run_poststop(state: &State) {
+    let Some(list) = state.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()) else { return };
+    let text = state.oci_json(Status::Stopped);
+    for hook in list {
+        if let Err(error) = hooks::run_all(Phase::Poststop, Some(std::slice::from_ref(hook)), &text) {
+            tracing::warn!("{}", crate::error::chain(&error));
+        }
+    }
+}

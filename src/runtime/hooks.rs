@@ -1,0 +1,236 @@
+//! Hooks: programs that the configuration runs at points of a container's life.
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime::Hook;
+
+use crate::error::{ErrorKind, Kind};
+use crate::sys::{SysError, pidfd};
+
+/// At most this much of what a failing hook wrote is shown.
+const MAX_OUTPUT: usize = 4096;
+
+/// When a hook runs, as config.json spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Host namespaces, after the container's were made.
+    Prestart,
+    /// The same.
+    CreateRuntime,
+    /// Container namespaces, before pivot_root.
+    CreateContainer,
+    /// Container namespaces, before the program is executed.
+    StartContainer,
+    /// Host namespaces, after the program was executed.
+    Poststart,
+    /// Host namespaces, after the container was deleted.
+    Poststop,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Phase::Prestart => "prestart",
+            Phase::CreateRuntime => "createRuntime",
+            Phase::CreateContainer => "createContainer",
+            Phase::StartContainer => "startContainer",
+            Phase::Poststart => "poststart",
+            Phase::Poststop => "poststop",
+        })
+    }
+}
+
+/// Why a hook failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// It could not be started or watched.
+    #[error("{phase} hook {path}")]
+    Run {
+        /// When.
+        phase: Phase,
+        /// Which.
+        path: String,
+        /// The call that failed.
+        #[source]
+        source: SysError,
+    },
+    /// It ended with an error.
+    #[error("{phase} hook {path}: {status}{output}")]
+    Status {
+        /// When.
+        phase: Phase,
+        /// Which.
+        path: String,
+        /// `exit status 1`, `signal: 9`.
+        status: String,
+        /// What it wrote to its standard error, after `: `, or nothing.
+        output: String,
+    },
+    /// Its timeout passed; it was killed.
+    #[error("{phase} hook {path}: no end within {seconds} s")]
+    Timeout {
+        /// When.
+        phase: Phase,
+        /// Which.
+        path: String,
+        /// Its timeout.
+        seconds: i64,
+    },
+}
+
+impl Kind for HookError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            HookError::Run { source, .. } => source.kind(),
+            HookError::Status { .. } => ErrorKind::System,
+            HookError::Timeout { .. } => ErrorKind::TimedOut,
+        }
+    }
+}
+
+/// Runs hooks one after another with `state` on their standard input; the first failure ends it.
+pub fn run_all(phase: Phase, hooks: Option<&[Hook]>, state: &[u8]) -> Result<(), HookError> {
+    hooks.unwrap_or_default().iter().try_for_each(|hook| run(phase, hook, state))
+}
+
+/// The hook gets exactly the environment of the configuration (none when it names none): nothing of an
+/// image and nothing of ours reaches it (CVE-2024-0132 and its like).
+fn run(phase: Phase, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
+    let path = hook.path().display().to_string();
+    let failed = |call: &'static str| {
+        let path = path.clone();
+        move |error| HookError::Run { phase, path: path.clone(), source: SysError::io(call, path)(error) }
+    };
+    let mut command = Command::new(hook.path());
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
+        command.arg0(name).args(rest);
+    }
+    for (key, value) in hook.env().iter().flatten().filter_map(|entry| entry.split_once('=')) {
+        command.env(key, value);
+    }
+    let mut child = command.spawn().map_err(failed("execve"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook need not read its input: it may have ended already (EPIPE). The state fits into a pipe, or
+        // it waits for a hook that reads.
+        let _ = stdin.write_all(state);
+    }
+    let (ended, output) = watch(&mut child, hook.timeout()).map_err(|source| HookError::Run {
+        phase,
+        path: path.clone(),
+        source,
+    })?;
+    if !ended {
+        // It may have ended just now, then there is nothing to kill.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(failed("waitpid"))?;
+    if !ended {
+        return Err(HookError::Timeout { phase, path, seconds: hook.timeout().unwrap_or(0) });
+    }
+    if status.success() {
+        return Ok(());
+    }
+    let status = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, signal) => format!("signal: {}", signal.unwrap_or(0)),
+    };
+    let text = String::from_utf8_lossy(&output).trim().to_owned();
+    let output = if text.is_empty() { text } else { format!(": {text}") };
+    Err(HookError::Status { phase, path, status, output })
+}
+
+/// Reads the hook's standard error until the hook has ended or `timeout` seconds passed. A background child
+/// that keeps the pipe open does not hold us.
+fn watch(child: &mut Child, timeout: Option<i64>) -> Result<(bool, Vec<u8>), SysError> {
+    let deadline = timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.max(0).unsigned_abs()));
+    let pidfd = pidfd::open(child.id() as i32)?;
+    let mut stderr = child.stderr.take();
+    let mut output = Vec::new();
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let wait = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left.as_millis().min(i32::MAX as u128) as i32).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        if let Some(pipe) = &stderr {
+            fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
+        }
+        let ready = match poll(&mut fds, wait) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            other => other.map_err(SysError::on("poll", "hook"))?,
+        };
+        let ended = fds[0].any().unwrap_or(false);
+        let readable = fds.get(1).and_then(PollFd::any).unwrap_or(false);
+        if readable && !take_output(&mut stderr, &mut output) {
+            stderr = None;
+        }
+        if ended && !readable || ready == 0 {
+            return Ok((ended, output));
+        }
+    }
+}
+
+/// False at the end of the pipe.
+fn take_output(pipe: &mut Option<std::process::ChildStderr>, output: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 1024];
+    match pipe.as_mut().map(|pipe| pipe.read(&mut buffer)) {
+        Some(Ok(length)) if length > 0 => {
+            let room = MAX_OUTPUT - output.len();
+            output.extend_from_slice(&buffer[..length.min(room)]);
+            true
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(json: &str) -> Hook {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn shell(script: &str, timeout: &str) -> Hook {
+        let script = serde_json::to_string(script).unwrap();
+        hook(&format!(r#"{{"path":"/bin/sh","args":["sh","-c",{script}]{timeout}}}"#))
+    }
+
+    #[test]
+    fn a_hook_reads_the_state_and_only_its_own_environment() {
+        let script = r#"test "$(cat)" = state && test -z "$HOME$CARGO" && test "$A" = "b=c""#;
+        let mut with_env = shell(script, "");
+        with_env.set_env(Some(vec!["A=b=c".into()]));
+        run(Phase::Prestart, &with_env, b"state").unwrap();
+    }
+
+    #[test]
+    fn a_failing_hook_tells_its_output() {
+        let error = run(Phase::Poststop, &shell("echo why >&2; exit 3", ""), b"").unwrap_err();
+        assert_eq!(error.to_string(), "poststop hook /bin/sh: exit status 3: why");
+    }
+
+    #[test]
+    fn a_hook_is_killed_at_its_timeout() {
+        let error = run(Phase::Prestart, &shell("exec sleep 100", r#","timeout":1"#), b"").unwrap_err();
+        assert!(matches!(error, HookError::Timeout { seconds: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_background_child_does_not_hold_the_hook() {
+        let begin = Instant::now();
+        run(Phase::Prestart, &shell("sleep 3 & exit 0", ""), b"").unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_missing_hook_is_named() {
+        let error = run(Phase::Prestart, &hook(r#"{"path":"/no/such"}"#), b"").unwrap_err();
+        assert!(crate::error::chain(&error).contains("/no/such: no such file or directory"), "{error}");
+    }
+}

@@ -1,0 +1,222 @@
+//! Making the process that becomes init (or that exec runs), in its cgroups and namespaces.
+//!
+//! ```text
+//! plain:       runtime --clone3(new namespaces, into cgroup)--> init
+//! with stage:  runtime --clone3(into cgroup)--> stage: setns, time --clone3(CLONE_PARENT, new ...)--> init
+//!                                                 └── Staged{pid}, ends
+//! ```
+//! The new process goes on in a copy of the runtime's memory: nothing is executed or parsed twice.
+use std::io::Write;
+use std::os::fd::OwnedFd;
+
+use nix::sys::prctl::set_dumpable;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::cgroup::Placement;
+use super::namespaces::{NamespaceError, Namespaces, flag};
+use super::protocol::{Channel, Failure, ToParent};
+use crate::error::{ErrorKind, Kind};
+use crate::sys::process::{Clone3, Forked, clone3, exit_now, set_parent_death_signal, setns, wait};
+use crate::sys::{SysError, pidfd, socket};
+
+/// Why no process could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A call of the runtime's side failed.
+    #[error("starting the container's process")]
+    System(#[from] SysError),
+    /// The namespaces could not be made or joined.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// The new process could not enter its cgroups.
+    #[error("entering the container's cgroups")]
+    Placement(#[source] SysError),
+    /// The container's side failed.
+    #[error(transparent)]
+    Container(#[from] Failure),
+    /// The container's side ended without a word: killed, by the memory limit for one.
+    #[error("the container's process was ended before it was set up{hint}")]
+    Vanished {
+        /// What may have ended it.
+        hint: &'static str,
+    },
+}
+
+impl Kind for LaunchError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            LaunchError::System(source) | LaunchError::Placement(source) => source.kind(),
+            LaunchError::Namespace(source) => source.kind(),
+            LaunchError::Container(failure) => failure.kind(),
+            LaunchError::Vanished { .. } => ErrorKind::System,
+        }
+    }
+}
+
+/// Where the new process goes.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// New namespaces, and ones joined by path.
+    pub namespaces: &'a Namespaces,
+    /// For exec: the container's init, and the bits of its namespaces to join.
+    pub of_process: Option<(OwnedFd, u64)>,
+    /// The cgroups.
+    pub placement: Placement,
+}
+
+/// The child of a launch, on the runtime's side. It is killed when dropped before [`Child::release`].
+#[derive(Debug)]
+pub struct Child {
+    /// As the runtime sees it.
+    pub pid: Pid,
+    /// Refers to it.
+    pub pidfd: OwnedFd,
+    /// To talk with it.
+    pub channel: Channel,
+    armed: bool,
+}
+
+impl Child {
+    /// From now on the child lives on its own.
+    pub fn release(&mut self) {
+        self.armed = false;
+    }
+
+    /// Kills and reaps it.
+    pub fn kill(&mut self) {
+        self.armed = false;
+        // It may have ended by itself; it is a zombie of ours until it is reaped here.
+        let _ = pidfd::send_signal(&self.pidfd, Signal::SIGKILL as i32);
+        let _ = wait(self.pid);
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.armed {
+            self.kill();
+        }
+    }
+}
+
+/// The two returns of [`launch`].
+#[derive(Debug)]
+pub enum Side {
+    /// In the new process, in its namespaces and cgroups.
+    Init(Channel),
+    /// In the runtime.
+    Parent(Child),
+}
+
+/// Makes the process. Returns in both; whatever fails on the new side is told over the channel and ends it.
+pub fn launch(target: Target<'_>) -> Result<Side, LaunchError> {
+    let joins = target.namespaces.open_joins()?;
+    let (ours, theirs) = socket::pair()?;
+    let (ours, theirs) = (Channel::new(ours), Channel::new(theirs));
+    let staged = target.of_process.is_some() || target.namespaces.needs_stage();
+    let flags = if staged { 0 } else { target.namespaces.clone_flags() };
+    match clone3(Clone3 {
+        flags,
+        cgroup: target.placement.clone_into.as_ref().map(std::os::fd::AsFd::as_fd),
+    })? {
+        Forked::Child => {
+            drop(ours);
+            let entered = if staged { stage(&target, &joins, &theirs) } else { arrive(&target, &joins) };
+            match entered {
+                Ok(()) => Ok(Side::Init(theirs)),
+                Err(error) => fail(&theirs, "entering namespaces and cgroups", &error),
+            }
+        }
+        Forked::Parent { pid, pidfd } => {
+            drop(theirs);
+            if !staged {
+                return Ok(Side::Parent(Child { pid, pidfd, channel: ours, armed: true }));
+            }
+            let staged = staged_child(&ours);
+            // The stage ends as soon as it has spoken; its own status says no more than its words.
+            let _ = wait(pid);
+            let pid = staged?;
+            let pidfd = pidfd::open(pid.as_raw())?;
+            Ok(Side::Parent(Child { pid, pidfd, channel: ours, armed: true }))
+        }
+    }
+}
+
+fn staged_child(channel: &Channel) -> Result<Pid, LaunchError> {
+    match channel.receive::<ToParent>()? {
+        Some((ToParent::Staged { pid }, _)) => Ok(Pid::from_raw(pid)),
+        Some((ToParent::Failed(failure), _)) => Err(failure.into()),
+        _ => Err(LaunchError::Vanished { hint: "" }),
+    }
+}
+
+/// What every new process does first.
+fn arrive(target: &Target<'_>, joins: &[OwnedFd]) -> Result<(), LaunchError> {
+    // The runtime may be killed at any point; a half-made init goes with it.
+    set_parent_death_signal(Some(Signal::SIGKILL))?;
+    place(&target.placement)?;
+    target.namespaces.enter(joins)?;
+    Ok(())
+}
+
+/// Enters the v1 cgroups: `0` is the writing thread itself, and one thread moves without the lock that
+/// `cgroup.procs` takes. The kernel checks the rights of who opened the file, so this works in a user
+/// namespace too.
+fn place(placement: &Placement) -> Result<(), LaunchError> {
+    for tasks in &placement.tasks {
+        let mut file = std::fs::File::from(tasks.try_clone().map_err(SysError::io("dup", "tasks"))?);
+        file.write_all(b"0").map_err(SysError::io("write", "tasks")).map_err(LaunchError::Placement)?;
+    }
+    Ok(())
+}
+
+/// Runs in the stage; returns only in init, its child and then its parent's.
+fn stage(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<(), LaunchError> {
+    if let Some((_, flags)) = &target.of_process {
+        if flags & flag::USER == 0 {
+            // Before a process of the container can see us: it must not trace us or reopen our files
+            // (CVE-2016-9962). In a user namespace the kernel does that by itself.
+            set_dumpable(false).map_err(SysError::on("prctl", "PR_SET_DUMPABLE"))?;
+        }
+    }
+    arrive(target, joins)?;
+    if let Some((process, flags)) = &target.of_process {
+        setns(process, *flags)?;
+    }
+    target.namespaces.make_time_namespace()?;
+    let flags = target.namespaces.clone_flags() | nix::sched::CloneFlags::CLONE_PARENT.bits() as u64;
+    match clone3(Clone3 { flags, cgroup: None })? {
+        // The parent death signal is not inherited.
+        Forked::Child => Ok(set_parent_death_signal(Some(Signal::SIGKILL))?),
+        Forked::Parent { pid, .. } => {
+            channel.send(&ToParent::Staged { pid: pid.as_raw() }, None)?;
+            exit_now(0)
+        }
+    }
+}
+
+/// Tells the runtime what failed, and ends this process.
+pub fn fail<E: Kind + 'static>(channel: &Channel, step: &str, error: &E) -> ! {
+    let failure = Failure {
+        step: step.into(),
+        kind: error.kind(),
+        errno: root_errno(error),
+        chain: crate::error::chain(error),
+    };
+    // The runtime may be gone: then nobody is left to be told.
+    let _ = channel.send(&ToParent::Failed(failure), None);
+    exit_now(1)
+}
+
+fn root_errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    let mut errno = None;
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<SysError>() {
+            errno = Some(error.errno as i32);
+        }
+        next = error.source();
+    }
+    errno
+}

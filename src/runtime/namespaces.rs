@@ -1,0 +1,274 @@
+//! Which namespaces a container gets: new ones, and ones that it joins by path.
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::unistd::Pid;
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+
+use crate::error::{ErrorKind, Kind};
+use crate::sys::SysError;
+use crate::sys::process::{CLONE_NEWTIME, setns, unshare};
+
+/// `CLONE_NEW*` bits as clone3 takes them.
+pub mod flag {
+    #![allow(missing_docs)]
+    use nix::sched::CloneFlags;
+    pub const PID: u64 = CloneFlags::CLONE_NEWPID.bits() as u64;
+    pub const NETWORK: u64 = CloneFlags::CLONE_NEWNET.bits() as u64;
+    pub const MOUNT: u64 = CloneFlags::CLONE_NEWNS.bits() as u64;
+    pub const IPC: u64 = CloneFlags::CLONE_NEWIPC.bits() as u64;
+    pub const UTS: u64 = CloneFlags::CLONE_NEWUTS.bits() as u64;
+    pub const USER: u64 = CloneFlags::CLONE_NEWUSER.bits() as u64;
+    pub const CGROUP: u64 = CloneFlags::CLONE_NEWCGROUP.bits() as u64;
+    pub const TIME: u64 = crate::sys::process::CLONE_NEWTIME;
+}
+
+/// Why namespaces could not be planned or entered.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// The same kind stands twice in `linux.namespaces`.
+    #[error("linux.namespaces: duplicate namespace {kind}")]
+    Duplicate {
+        /// The kind as config.json spells it.
+        kind: String,
+    },
+    /// A namespace file could not be opened or joined.
+    #[error("joining the {kind} namespace {path}")]
+    Join {
+        /// The kind as config.json spells it.
+        kind: String,
+        /// Its `path`.
+        path: String,
+        /// The call that failed.
+        #[source]
+        source: SysError,
+    },
+    /// A new namespace could not be made.
+    #[error("making new namespaces")]
+    Make(#[source] SysError),
+    /// The clock offsets could not be written.
+    #[error("setting linux.timeOffsets")]
+    TimeOffsets(#[source] SysError),
+    /// The user mappings could not be written.
+    #[error("writing user namespace mappings ({mapping})")]
+    Mapping {
+        /// The lines that were to be written.
+        mapping: String,
+        /// The call that failed.
+        #[source]
+        source: SysError,
+    },
+}
+
+impl Kind for NamespaceError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            NamespaceError::Duplicate { .. } => ErrorKind::InvalidInput,
+            NamespaceError::Join { source, .. }
+            | NamespaceError::Make(source)
+            | NamespaceError::TimeOffsets(source)
+            | NamespaceError::Mapping { source, .. } => source.kind(),
+        }
+    }
+}
+
+/// A namespace to join.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// One `CLONE_NEW*` bit.
+    pub flag: u64,
+    /// The kind as config.json spells it.
+    pub kind: String,
+    /// A namespace file.
+    pub path: PathBuf,
+}
+
+/// The namespaces of a container, from `linux.namespaces`, mappings and time offsets.
+#[derive(Debug, Clone, Default)]
+pub struct Namespaces {
+    /// Bits of the new ones.
+    pub new: u64,
+    /// The ones joined by path; the user namespace first, because it gives the right to the others.
+    pub join: Vec<Join>,
+    uid_map: String,
+    gid_map: String,
+    time_offsets: String,
+}
+
+impl Namespaces {
+    /// Reads them from a configuration.
+    pub fn plan(spec: &Spec) -> Result<Namespaces, NamespaceError> {
+        let mut plan = Namespaces::default();
+        let Some(linux) = spec.linux() else { return Ok(plan) };
+        let mut seen = 0;
+        for namespace in linux.namespaces().iter().flatten() {
+            let flag = flag_of(namespace.typ());
+            let kind = namespace.typ().to_string();
+            if seen & flag != 0 {
+                return Err(NamespaceError::Duplicate { kind });
+            }
+            seen |= flag;
+            match namespace.path() {
+                Some(path) if !path.as_os_str().is_empty() => {
+                    plan.join.push(Join { flag, kind, path: path.clone() });
+                }
+                _ => plan.new |= flag,
+            }
+        }
+        plan.join.sort_by_key(|join| join.flag != flag::USER);
+        if plan.new & flag::USER != 0 {
+            plan.uid_map = mapping_lines(linux.uid_mappings().as_deref());
+            plan.gid_map = mapping_lines(linux.gid_mappings().as_deref());
+        }
+        for (clock, offset) in linux.time_offsets().iter().flatten() {
+            plan.time_offsets.push_str(&format!(
+                "{clock} {} {}\n",
+                offset.secs().unwrap_or(0),
+                offset.nanosecs().unwrap_or(0)
+            ));
+        }
+        Ok(plan)
+    }
+
+    /// All kinds in which the container differs from, or was told to join apart from, the runtime.
+    pub fn kinds(&self) -> u64 {
+        self.join.iter().fold(self.new, |bits, join| bits | join.flag)
+    }
+
+    /// Whether the container has the kind `flag` from a path.
+    pub fn joins(&self, flag: u64) -> bool {
+        self.join.iter().any(|join| join.flag == flag)
+    }
+
+    /// Whether a process must stand between the runtime and init. setns into a PID or time namespace, and
+    /// new time offsets, only count for children; and a joined namespace must be entered before a new user
+    /// namespace takes away the right to, yet after a joined one gives it.
+    pub fn needs_stage(&self) -> bool {
+        self.new & flag::TIME != 0
+            || self.joins(flag::PID)
+            || self.joins(flag::TIME)
+            || self.joins(flag::USER)
+            || (self.new & flag::USER != 0 && !self.join.is_empty())
+    }
+
+    /// The bits for the clone that makes init. The cgroup namespace is not among them: its root is the
+    /// cgroup at the time of the call, so init makes it after it was placed. Time is the stage's.
+    pub fn clone_flags(&self) -> u64 {
+        self.new & !(flag::CGROUP | flag::TIME)
+    }
+
+    /// Opens the namespaces to join while the host's paths mean what the caller meant.
+    pub fn open_joins(&self) -> Result<Vec<OwnedFd>, NamespaceError> {
+        let open = |join: &Join| {
+            let shown = join.path.display().to_string();
+            File::open(&join.path)
+                .map(OwnedFd::from)
+                .map_err(SysError::io("open", shown.clone()))
+                .map_err(|source| NamespaceError::Join { kind: join.kind.clone(), path: shown, source })
+        };
+        self.join.iter().map(open).collect()
+    }
+
+    /// Joins what [`Self::open_joins`] opened, in the same order.
+    pub fn enter(&self, fds: &[OwnedFd]) -> Result<(), NamespaceError> {
+        for (join, fd) in self.join.iter().zip(fds) {
+            setns(fd, join.flag).map_err(|source| NamespaceError::Join {
+                kind: join.kind.clone(),
+                path: join.path.display().to_string(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// In the stage: makes the time namespace of its children and sets its clocks, before anybody is in it
+    /// (afterwards the kernel refuses, time_namespaces(7)).
+    pub fn make_time_namespace(&self) -> Result<(), NamespaceError> {
+        if self.new & flag::TIME == 0 {
+            return Ok(());
+        }
+        unshare(CLONE_NEWTIME).map_err(NamespaceError::Make)?;
+        if self.time_offsets.is_empty() {
+            return Ok(());
+        }
+        std::fs::write("/proc/self/timens_offsets", &self.time_offsets)
+            .map_err(SysError::io("write", "/proc/self/timens_offsets"))
+            .map_err(NamespaceError::TimeOffsets)
+    }
+
+    /// In the parent: writes the mappings of the new user namespace of `pid`.
+    pub fn write_mappings(&self, pid: Pid) -> Result<(), NamespaceError> {
+        let write = |file: &str, text: &str| {
+            let path = format!("/proc/{pid}/{file}");
+            std::fs::write(&path, text).map_err(SysError::io("write", path)).map_err(|source| {
+                NamespaceError::Mapping { mapping: text.trim_end().replace('\n', ", "), source }
+            })
+        };
+        if !nix::unistd::geteuid().is_root() {
+            // user_namespaces(7): an unprivileged writer of gid_map must give up setgroups first.
+            write("setgroups", "deny")?;
+        }
+        write("uid_map", &self.uid_map)?;
+        write("gid_map", &self.gid_map)
+    }
+}
+
+fn mapping_lines(mappings: Option<&[LinuxIdMapping]>) -> String {
+    let line = |map: &LinuxIdMapping| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
+    mappings.unwrap_or_default().iter().map(line).collect()
+}
+
+fn flag_of(kind: LinuxNamespaceType) -> u64 {
+    match kind {
+        LinuxNamespaceType::Mount => flag::MOUNT,
+        LinuxNamespaceType::Cgroup => flag::CGROUP,
+        LinuxNamespaceType::Uts => flag::UTS,
+        LinuxNamespaceType::Ipc => flag::IPC,
+        LinuxNamespaceType::User => flag::USER,
+        LinuxNamespaceType::Pid => flag::PID,
+        LinuxNamespaceType::Network => flag::NETWORK,
+        LinuxNamespaceType::Time => flag::TIME,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(namespaces: &str) -> Result<Namespaces, NamespaceError> {
+        let text = format!(
+            r#"{{"ociVersion":"1.0.2","linux":{{"namespaces":{namespaces},
+            "uidMappings":[{{"containerID":0,"hostID":1000,"size":10}}],
+            "timeOffsets":{{"monotonic":{{"secs":5,"nanosecs":7}}}}}}}}"#
+        );
+        Namespaces::plan(&serde_json::from_str(&text).unwrap())
+    }
+
+    #[test]
+    fn a_joined_user_namespace_is_entered_first() {
+        let plan = plan(r#"[{"type":"network","path":"/n"},{"type":"user","path":"/u"},{"type":"mount"}]"#);
+        let plan = plan.unwrap();
+        assert_eq!(plan.join[0].kind, "user");
+        assert_eq!(plan.new, flag::MOUNT);
+        assert!(plan.needs_stage());
+    }
+
+    #[test]
+    fn runc_default_needs_no_stage() {
+        let plan = plan(r#"[{"type":"pid"},{"type":"network"},{"type":"cgroup"},{"type":"mount"}]"#).unwrap();
+        assert!(!plan.needs_stage());
+        assert_eq!(plan.clone_flags(), flag::PID | flag::NETWORK | flag::MOUNT);
+    }
+
+    #[test]
+    fn mappings_and_offsets_read_as_the_kernel_wants_them() {
+        let plan = plan(r#"[{"type":"user"},{"type":"time"}]"#).unwrap();
+        assert_eq!((plan.uid_map.as_str(), plan.time_offsets.as_str()), ("0 1000 10\n", "monotonic 5 7\n"));
+    }
+
+    #[test]
+    fn a_kind_stands_once() {
+        assert!(plan(r#"[{"type":"pid"},{"type":"pid"}]"#).is_err());
+    }
+}

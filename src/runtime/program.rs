@@ -1,0 +1,271 @@
+//! Finding and executing the container's program.
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::stat::{Mode, SFlag, fstat, stat};
+use nix::unistd::{AccessFlags, faccessat, fchdir, getcwd};
+
+use crate::error::{ErrorKind, Kind};
+use crate::sys::SysError;
+use crate::sys::process::execve;
+use crate::sys::signal::set_default;
+
+/// Where a program is looked for when its environment has no `PATH` (as execvp(3) of glibc does).
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Why the program cannot be executed. The texts are runc's, which callers match.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// No entry of `PATH` has it.
+    #[error("exec: {name:?}: executable file not found in $PATH")]
+    NotInPath {
+        /// As given.
+        name: String,
+    },
+    /// It cannot be used.
+    #[error("exec: {name:?}")]
+    Unusable {
+        /// As given.
+        name: String,
+        /// The call that says so.
+        #[source]
+        source: SysError,
+    },
+    /// execve(2) refused it.
+    #[error("exec {path}{hint}")]
+    Exec {
+        /// The file.
+        path: String,
+        /// What may be the reason, after `: `, or nothing.
+        hint: &'static str,
+        /// The call.
+        #[source]
+        source: SysError,
+    },
+    /// The working directory cannot be entered.
+    #[error("process.cwd {cwd}")]
+    Cwd {
+        /// As given.
+        cwd: String,
+        /// The call that failed.
+        #[source]
+        source: SysError,
+    },
+    /// The working directory is not below the container's root (CVE-2024-21626).
+    #[error("process.cwd {cwd}: is outside of the container's root file system")]
+    CwdOutside {
+        /// As given.
+        cwd: String,
+    },
+    /// An argument or variable has a NUL byte.
+    #[error("process.{field}: {text:?} has a NUL byte")]
+    Nul {
+        /// `args` or `env`.
+        field: &'static str,
+        /// Which.
+        text: String,
+    },
+}
+
+impl Kind for ProgramError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            ProgramError::NotInPath { .. } => ErrorKind::NotFound,
+            ProgramError::Unusable { source, .. }
+            | ProgramError::Exec { source, .. }
+            | ProgramError::Cwd { source, .. } => source.kind(),
+            ProgramError::CwdOutside { .. } => ErrorKind::PermissionDenied,
+            ProgramError::Nul { .. } => ErrorKind::InvalidInput,
+        }
+    }
+}
+
+/// `process.args` and `process.env` as execve(2) takes them.
+#[derive(Debug, Clone)]
+pub struct Program {
+    args: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Program {
+    /// Checks them. Of a variable that stands twice the last counts, as with runc. `HOME` is added by
+    /// [`Program::default_home`].
+    pub fn plan(args: &[String], env: &[String]) -> Result<Program, ProgramError> {
+        let c_strings = |field, list: &[String]| {
+            list.iter()
+                .map(|text| {
+                    CString::new(text.as_str()).map_err(|_| ProgramError::Nul { field, text: text.clone() })
+                })
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let name = |entry: &str| entry.split_once('=').map_or(entry, |(name, _)| name).to_owned();
+        let last = |index: usize| {
+            let this = name(&env[index]);
+            env[index + 1..].iter().all(|later| name(later) != this)
+        };
+        let env: Vec<String> =
+            (0..env.len()).filter(|&index| last(index)).map(|index| env[index].clone()).collect();
+        Ok(Program { args: c_strings("args", args)?, env: c_strings("env", &env)? })
+    }
+
+    fn variable(&self, name: &str) -> Option<&[u8]> {
+        let prefix = [name.as_bytes(), b"="].concat();
+        self.env.iter().find_map(|entry| entry.to_bytes().strip_prefix(prefix.as_slice()))
+    }
+
+    /// Sets `HOME` when the environment has none.
+    pub fn default_home(&mut self, home: &[u8]) {
+        if self.variable("HOME").is_none_or(<[u8]>::is_empty) {
+            self.env.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
+            // A home directory is read from a text file's line: it has no NUL.
+            self.env.extend(CString::new([b"HOME=", home].concat()).ok());
+        }
+    }
+
+    /// Adds or replaces a variable.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        let prefix = format!("{name}=");
+        self.env.retain(|entry| !entry.to_bytes().starts_with(prefix.as_bytes()));
+        // Only numbers and fixed paths are set here.
+        self.env.extend(CString::new(format!("{prefix}{value}")).ok());
+    }
+
+    /// The file to execute, found in the container as its user: by name in `PATH`, or as the path that it is.
+    pub fn find(&self) -> Result<CString, ProgramError> {
+        let name = self.args.first().map_or(&b""[..], |name| name.to_bytes());
+        let shown = || String::from_utf8_lossy(name).into_owned();
+        if name.is_empty() {
+            return Err(ProgramError::NotInPath { name: shown() });
+        }
+        if name.contains(&b'/') {
+            let path = Path::new(OsStr::from_bytes(name));
+            check_executable(path).map_err(|source| ProgramError::Unusable { name: shown(), source })?;
+            return Ok(self.args[0].clone());
+        }
+        let path = self.variable("PATH").unwrap_or(DEFAULT_PATH.as_bytes());
+        let mut refused = None;
+        for entry in path.split(|&byte| byte == b':') {
+            let directory = if entry.is_empty() { &b"."[..] } else { entry };
+            let candidate: PathBuf = Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name));
+            match check_executable(&candidate) {
+                // Joined of two strings without NUL.
+                Ok(()) => return Ok(CString::new(candidate.as_os_str().as_bytes()).unwrap_or_default()),
+                Err(source) if source.errno == Errno::EACCES => refused = Some(source),
+                Err(_) => {}
+            }
+        }
+        Err(match refused {
+            Some(source) => ProgramError::Unusable { name: shown(), source },
+            None => ProgramError::NotInPath { name: shown() },
+        })
+    }
+
+    /// Executes it; returns only on failure.
+    pub fn exec(&self, path: &CString) -> ProgramError {
+        let source = execve(path, &self.args, &self.env);
+        let shown = path.to_string_lossy().into_owned();
+        let hint = match source.errno {
+            Errno::ENOENT => ": its interpreter (the #! line or the dynamic loader) is not in the container",
+            Errno::ENOEXEC => ": neither a program for this machine nor a script with a #! line",
+            _ => "",
+        };
+        ProgramError::Exec { path: shown, hint, source }
+    }
+}
+
+/// Whether this process may execute a file, by its effective rights.
+fn check_executable(path: &Path) -> Result<(), SysError> {
+    let shown = || path.display().to_string();
+    let status = stat(path).map_err(SysError::on("stat", shown()))?;
+    match SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFDIR => return Err(SysError::on("stat", shown())(Errno::EISDIR)),
+        SFlag::S_IFREG => {}
+        _ => return Err(SysError::on("stat", shown())(Errno::EACCES)),
+    }
+    // With CAP_DAC_OVERRIDE access says yes only when some execute bit is set, as execve does.
+    faccessat(nix::fcntl::AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+        .map_err(SysError::on("faccessat", shown()))
+}
+
+/// Opens the working directory, in the container's root.
+pub fn open_cwd(cwd: &Path) -> Result<OwnedFd, ProgramError> {
+    let shown = cwd.display().to_string();
+    open(cwd, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(SysError::on("open", shown.clone()))
+        .map_err(|source| ProgramError::Cwd { cwd: shown, source })
+}
+
+/// Enters the working directory, and makes sure that it can be reached from the root: a `/proc/self/fd/N` of
+/// a host directory cannot, and getcwd(2) says so by a path that does not begin with a slash.
+pub fn enter_cwd(fd: &OwnedFd, cwd: &Path) -> Result<(), ProgramError> {
+    let shown = cwd.display().to_string();
+    let fails = |call| {
+        let cwd = shown.clone();
+        move |errno| ProgramError::Cwd { cwd: cwd.clone(), source: SysError::on(call, cwd)(errno) }
+    };
+    if fstat(fd).map_err(fails("fstat"))?.st_nlink == 0 {
+        return Err(ProgramError::CwdOutside { cwd: shown });
+    }
+    fchdir(fd).map_err(fails("fchdir"))?;
+    match getcwd() {
+        Ok(path) if path.is_absolute() => Ok(()),
+        // glibc turns "(unreachable)" into ENOENT.
+        Ok(_) | Err(Errno::ENOENT) => Err(ProgramError::CwdOutside { cwd: shown }),
+        Err(errno) => Err(fails("getcwd")(errno)),
+    }
+}
+
+/// Gives the program the signal set-up of a fresh process: Rust ignores SIGPIPE, and what the caller of the
+/// runtime ignores or blocks would be inherited over exec.
+pub fn reset_signals() -> Result<(), SysError> {
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        set_default(signal)?;
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .map_err(SysError::on("sigprocmask", "SIG_SETMASK"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(args: &[&str], env: &[&str]) -> Program {
+        let own = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        Program::plan(&own(args), &own(env)).unwrap()
+    }
+
+    #[test]
+    fn a_name_is_found_in_path_and_a_path_is_taken_as_it_is() {
+        let found = program(&["sh"], &["PATH=/nonexistent:/bin"]).find().unwrap();
+        assert_eq!(found.to_bytes(), b"/bin/sh");
+        assert_eq!(program(&["/bin/sh"], &[]).find().unwrap().to_bytes(), b"/bin/sh");
+    }
+
+    #[test]
+    fn what_callers_match_is_in_the_texts() {
+        let text = |args: &[&str]| crate::error::chain(&program(args, &["PATH=/bin"]).find().unwrap_err());
+        assert!(text(&["no-such"]).contains("executable file not found in $PATH"));
+        assert!(text(&["/no/such"]).contains("no such file or directory"));
+        assert!(text(&["/etc"]).contains("is a directory"));
+        assert!(text(&["/etc/hostname"]).contains("permission denied"));
+    }
+
+    #[test]
+    fn the_last_of_a_doubled_variable_counts_and_home_is_a_default() {
+        let mut program = program(&["x"], &["A=1", "B=2", "A=3"]);
+        program.default_home(b"/root");
+        program.default_home(b"/other");
+        let env: Vec<_> = program.env.iter().map(|entry| entry.to_str().unwrap()).collect();
+        assert_eq!(env, ["B=2", "A=3", "HOME=/root"]);
+    }
+
+    #[test]
+    fn a_nul_byte_is_refused() {
+        assert!(Program::plan(&["a\0b".into()], &[]).is_err());
+    }
+}

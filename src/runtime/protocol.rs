@@ -1,0 +1,155 @@
+//! What init and the process that made it tell each other, over one SOCK_SEQPACKET pair.
+//!
+//! ```text
+//! parent (create, run, exec)              stage (only where namespaces need one)      init
+//!    |<-------------------- Staged{pid} ------------|
+//!    |<---------------------------------- NeedMappings ------------------------------| new user namespace
+//!    |----------------------------------- Go --------------------------------------->|
+//!    |<---------------------------------- NeedHooks ---------------------------------| prestart, createRuntime
+//!    |----------------------------------- Go --------------------------------------->|
+//!    |<---------------------------------- Console + fd ------------------------------| new pty
+//!    |<---------------------------------- Ready -------------------------------------|
+//!    |----------------------------------- Start | Await ---------------------------->|
+//!    |       Await: init takes the next Start from a connection to `start.sock`      |
+//!    |<---------------------------------- Listener + fd -----------------------------| seccomp notify
+//!    |<---------------------------------- end of stream: execve succeeded -----------|
+//! ```
+//! `Failed` and `Log` may come at any point; after `Failed` the sender ends.
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ErrorKind;
+use crate::sys::{SysError, socket};
+
+/// No message is longer.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// A failure on the container's side, as it crosses to the parent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{chain}")]
+pub struct Failure {
+    /// What init was doing.
+    pub step: String,
+    /// The kind of the error.
+    pub kind: ErrorKind,
+    /// The errno at the root of it.
+    pub errno: Option<i32>,
+    /// The whole chain, outermost first.
+    pub chain: String,
+}
+
+impl crate::error::Kind for Failure {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// From the container's side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToParent {
+    /// The stage made init; the number is the runtime's view of it.
+    Staged {
+        /// Init.
+        pid: i32,
+    },
+    /// Init is in its new user namespace and waits for its mappings.
+    NeedMappings,
+    /// The namespaces are there; the hooks of the runtime's side are due.
+    NeedHooks,
+    /// The master side of the container's terminal comes with this.
+    Console,
+    /// The seccomp notification descriptor comes with this.
+    Listener,
+    /// All is set up but the start.
+    Ready,
+    /// A log record.
+    Log {
+        /// `warn`, `info` or `debug`.
+        level: String,
+        /// The text.
+        message: String,
+    },
+    /// It failed.
+    Failed(Failure),
+}
+
+/// To the container's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToChild {
+    /// What was waited for is done.
+    Go,
+    /// Execute the program.
+    Start,
+    /// Wait for a connection to the start socket.
+    Await,
+}
+
+/// One end of the pair.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Takes over a connected socket.
+    pub fn new(socket: OwnedFd) -> Channel {
+        Channel(socket)
+    }
+
+    /// Sends one message, with at most one descriptor.
+    pub fn send(&self, message: &impl Serialize, fd: Option<BorrowedFd<'_>>) -> Result<(), SysError> {
+        // A message is made of our own enums and strings: it always has a JSON form.
+        let bytes = serde_json::to_vec(message).unwrap_or_default();
+        let fds: Vec<_> = fd.iter().map(|fd| fd.as_raw_fd()).collect();
+        socket::send(&self.0, &bytes, &fds)
+    }
+
+    /// Receives one message and the descriptor that came with it; None at the end of the stream.
+    pub fn receive<T: for<'de> Deserialize<'de>>(&self) -> Result<Option<(T, Option<OwnedFd>)>, SysError> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let mut received = match socket::receive(&self.0, &mut buffer) {
+            // The peer ended with messages of ours unread: the same as the end.
+            Err(SysError { errno: Errno::ECONNRESET, .. }) => return Ok(None),
+            other => other?,
+        };
+        if received.length == 0 {
+            return Ok(None);
+        }
+        let message = serde_json::from_slice(&buffer[..received.length]).map_err(|_| SysError {
+            call: "recvmsg",
+            args: "malformed message".into(),
+            errno: Errno::EBADMSG,
+        })?;
+        Ok(Some((message, received.fds.pop())))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_cross_with_their_descriptor() {
+        let (left, right) = socket::pair().unwrap();
+        let (left, right) = (Channel::new(left), Channel::new(right));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        left.send(&ToParent::Console, Some(file.as_fd())).unwrap();
+        let (message, fd) = right.receive::<ToParent>().unwrap().unwrap();
+        assert_eq!((message, fd.is_some()), (ToParent::Console, true));
+        drop(left);
+        assert!(right.receive::<ToParent>().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_malformed_message_is_an_error() {
+        let (left, right) = socket::pair().unwrap();
+        socket::send(&left, b"{\"Staged\":", &[]).unwrap();
+        assert_eq!(Channel::new(right).receive::<ToParent>().unwrap_err().errno, Errno::EBADMSG);
+    }
+}

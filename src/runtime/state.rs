@@ -1,0 +1,499 @@
+//! `state.json`: what the runtime knows of a container between its calls.
+//!
+//! ```text
+//! (nothing) --mkdir, intent written--> Creating --init is up, pid written--> Created
+//!     Created --start.sock removed--> Running <--freezer--> Paused
+//!     Created, Running, Paused --init has ended--> Stopped --delete--> (nothing)
+//! ```
+//! Only the intent and the process are stored; the status is read from them and from the kernel, so it cannot
+//! be out of date.
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
+use oci_spec::runtime::{Hooks, Spec};
+use serde::{Deserialize, Serialize};
+
+use super::cgroup;
+use crate::error::{ErrorKind, Kind};
+use crate::sys::SysError;
+use crate::sys::process::start_time;
+
+/// The version of the record's form that this build writes and reads.
+const VERSION: u32 = 1;
+/// A record or configuration longer than this is refused.
+const MAX_RECORD: u64 = 16 * 1024 * 1024;
+/// Name of the record.
+const STATE: &str = "state.json";
+/// Name of the copy of the configuration, for exec.
+const CONFIG: &str = "config.json";
+/// The socket at which a created container waits for its start.
+pub const START_SOCKET: &str = "start.sock";
+
+/// Why a container's record could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// An id that runc would refuse.
+    #[error("invalid container ID format: {id:?}")]
+    InvalidId {
+        /// As given.
+        id: String,
+    },
+    /// No container of that id.
+    #[error("container {id:?} does not exist")]
+    NotFound {
+        /// As given.
+        id: String,
+    },
+    /// The id is taken.
+    #[error("container with given ID already exists: {id:?}")]
+    AlreadyExists {
+        /// As given.
+        id: String,
+    },
+    /// Reading or writing failed.
+    #[error("state of container {id:?}")]
+    Io {
+        /// Whose.
+        id: String,
+        /// The call that failed.
+        #[source]
+        source: SysError,
+    },
+    /// The record does not parse.
+    #[error("state of container {id:?} ({file}) is damaged")]
+    Damaged {
+        /// Whose.
+        id: String,
+        /// Which file.
+        file: &'static str,
+        /// Where.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by another version of corten.
+    #[error("state of container {id:?} has form {version}, this corten reads {VERSION}")]
+    Version {
+        /// Whose.
+        id: String,
+        /// What it says.
+        version: u32,
+    },
+}
+
+impl Kind for StateError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            StateError::InvalidId { .. } => ErrorKind::InvalidInput,
+            StateError::NotFound { .. } => ErrorKind::NotFound,
+            StateError::AlreadyExists { .. } => ErrorKind::AlreadyExists,
+            StateError::Io { source, .. } => source.kind(),
+            StateError::Damaged { .. } => ErrorKind::Corrupt,
+            StateError::Version { .. } => ErrorKind::Unsupported,
+        }
+    }
+}
+
+/// A process that is still the same one: its number and when it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// In the runtime's PID namespace.
+    pub pid: i32,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// Names a process that is alive now.
+    pub fn of(pid: Pid) -> Option<ProcessId> {
+        start_time(pid).map(|start_time| ProcessId { pid: pid.as_raw(), start_time })
+    }
+
+    /// Whether it has not ended (a zombie has).
+    pub fn is_alive(self) -> bool {
+        start_time(self.pid()) == Some(self.start_time)
+    }
+
+    /// Its number.
+    pub fn pid(self) -> Pid {
+        Pid::from_raw(self.pid)
+    }
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Its create has not ended, or was killed.
+    Creating,
+    /// Init waits for start.
+    Created,
+    /// The program runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Init has ended.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// The record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    version: u32,
+    /// `ociVersion` of the configuration.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// Absolute path of the root file system.
+    pub rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds.
+    pub created: String,
+    /// User id of the creator.
+    pub owner: u32,
+    /// From the configuration.
+    pub annotations: BTreeMap<String, String>,
+    /// The process that runs create; it is written with the intent, before anything else is made.
+    pub creator: ProcessId,
+    /// Init, once it is there.
+    pub init: Option<ProcessId>,
+    /// `CLONE_NEW*` bits of the namespaces that exec must join.
+    pub namespaces: u64,
+    /// The cgroups that are, or were about to be, made.
+    pub cgroup: cgroup::Paths,
+    /// The hooks that are still to run.
+    pub hooks: Option<Hooks>,
+}
+
+/// What a new record is made from.
+#[derive(Debug)]
+pub struct Intent<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// Absolute path of the bundle.
+    pub bundle: &'a Path,
+    /// Absolute path of the root file system.
+    pub rootfs: PathBuf,
+    /// The configuration.
+    pub spec: &'a Spec,
+    /// `CLONE_NEW*` bits.
+    pub namespaces: u64,
+    /// The cgroups to be made.
+    pub cgroup: cgroup::Paths,
+}
+
+/// A container's directory under the state root, open, and locked while this value lives in create or delete.
+#[derive(Debug)]
+pub struct StateDir {
+    id: String,
+    root: PathBuf,
+    dir: Flock<File>,
+}
+
+/// Checks an id as runc does: letters, digits and `_+-.`, neither `.` nor `..`, at most 1024 bytes.
+pub fn check_id(id: &str) -> Result<(), StateError> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    // 255 is the longest name of a directory.
+    let fine = !id.is_empty() && id.len() <= 255 && id != "." && id != ".." && id.bytes().all(legal);
+    if fine { Ok(()) } else { Err(StateError::InvalidId { id: id.into() }) }
+}
+
+impl StateDir {
+    fn io<'a>(id: &'a str) -> impl Fn(SysError) -> StateError + 'a {
+        move |source| StateError::Io { id: id.into(), source }
+    }
+
+    /// Makes the directory of a new container, which claims its id, and locks it.
+    pub fn create(root: &Path, id: &str) -> Result<StateDir, StateError> {
+        check_id(id)?;
+        let path = root.join(id);
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700);
+        let made = builder.create(&path).or_else(|error| {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+            builder.create(&path)
+        });
+        match made {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(StateError::AlreadyExists { id: id.into() });
+            }
+            other => {
+                other.map_err(SysError::io("mkdir", path.display().to_string())).map_err(Self::io(id))?
+            }
+        }
+        Self::open_locked(root, id)
+    }
+
+    fn open_dir(root: &Path, id: &str) -> Result<File, StateError> {
+        check_id(id)?;
+        let path = root.join(id);
+        match File::open(&path) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(StateError::NotFound { id: id.into() })
+            }
+            Err(error) => Err(Self::io(id)(SysError::io("open", path.display().to_string())(error))),
+        }
+    }
+
+    /// Opens and locks an existing directory, waiting for another call on this container to end.
+    pub fn open_locked(root: &Path, id: &str) -> Result<StateDir, StateError> {
+        let file = Self::open_dir(root, id)?;
+        let dir = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| Self::io(id)(SysError::on("flock", id)(errno)))?;
+        Ok(StateDir { id: id.into(), root: root.into(), dir })
+    }
+
+    /// The directory, for its sockets.
+    pub fn as_dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Writes the record beside and renames it into place.
+    pub fn write(&self, state: &State) -> Result<(), StateError> {
+        let bytes = serde_json::to_vec(state).map_err(|source| StateError::Damaged {
+            id: self.id.clone(),
+            file: STATE,
+            source,
+        })?;
+        self.write_file("state.json.tmp", &bytes)?;
+        nix::fcntl::renameat(self.as_dir(), "state.json.tmp", self.as_dir(), STATE)
+            .map_err(SysError::on("renameat", STATE))
+            .map_err(Self::io(&self.id))
+    }
+
+    /// Keeps the configuration for exec.
+    pub fn write_config(&self, spec: &Spec) -> Result<(), StateError> {
+        let bytes = serde_json::to_vec(spec).map_err(|source| StateError::Damaged {
+            id: self.id.clone(),
+            file: CONFIG,
+            source,
+        })?;
+        self.write_file(CONFIG, &bytes)
+    }
+
+    fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = openat(self.as_dir(), name, flags, Mode::from_bits_truncate(0o600))
+            .map_err(SysError::on("openat", name))
+            .map_err(Self::io(&self.id))?;
+        File::from(fd).write_all(bytes).map_err(SysError::io("write", name)).map_err(Self::io(&self.id))
+    }
+
+    /// Removes the start socket; whether it was there.
+    pub fn remove_start_socket(&self) -> Result<bool, StateError> {
+        match unlinkat(self.as_dir(), START_SOCKET, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(Self::io(&self.id)(SysError::on("unlinkat", START_SOCKET)(errno))),
+        }
+    }
+
+    /// Removes the directory and all that is in it: the container's id is free again.
+    pub fn remove(self) -> Result<(), StateError> {
+        for name in [START_SOCKET, CONFIG, "state.json.tmp", STATE] {
+            match unlinkat(self.as_dir(), name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(Self::io(&self.id)(SysError::on("unlinkat", name)(errno))),
+            }
+        }
+        let path = self.root.join(&self.id);
+        match std::fs::remove_dir(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Self::io(&self.id)(SysError::io("rmdir", path.display().to_string())(error)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(
+    dir: impl AsFd,
+    id: &str,
+    file: &'static str,
+) -> Result<Option<T>, StateError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let fd: OwnedFd = match openat(dir, file, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(errno) => return Err(StateDir::io(id)(SysError::on("openat", file)(errno))),
+    };
+    let mut text = Vec::new();
+    File::from(fd)
+        .take(MAX_RECORD)
+        .read_to_end(&mut text)
+        .map_err(SysError::io("read", file))
+        .map_err(StateDir::io(id))?;
+    serde_json::from_slice(&text).map(Some).map_err(|source| StateError::Damaged {
+        id: id.into(),
+        file,
+        source,
+    })
+}
+
+impl State {
+    /// The record that is written before anything else is made.
+    pub fn intent(intent: Intent<'_>) -> State {
+        let me = nix::unistd::getpid();
+        State {
+            version: VERSION,
+            oci_version: intent.spec.version().clone(),
+            id: intent.id.into(),
+            bundle: intent.bundle.into(),
+            rootfs: intent.rootfs,
+            created: crate::sys::clock::now_rfc3339(),
+            owner: nix::unistd::getuid().as_raw(),
+            annotations: intent
+                .spec
+                .annotations()
+                .iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            creator: ProcessId { pid: me.as_raw(), start_time: start_time(me).unwrap_or(0) },
+            init: None,
+            namespaces: intent.namespaces,
+            cgroup: intent.cgroup,
+            hooks: intent.spec.hooks().clone(),
+        }
+    }
+
+    /// Reads the record of `id` under `root`; None when its create was killed before it wrote one.
+    pub fn read(dir: &StateDir) -> Result<Option<State>, StateError> {
+        Self::checked(read_json(dir.as_dir(), &dir.id, STATE)?)
+    }
+
+    fn checked(state: Option<State>) -> Result<Option<State>, StateError> {
+        match state {
+            Some(state) if state.version != VERSION => {
+                Err(StateError::Version { id: state.id, version: state.version })
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Reads the record of `id` under `root`, without waiting for a call that has it locked.
+    pub fn load(root: &Path, id: &str) -> Result<State, StateError> {
+        let dir = StateDir::open_dir(root, id)?;
+        Self::checked(read_json(&dir, id, STATE)?)?.ok_or_else(|| StateError::NotFound { id: id.into() })
+    }
+
+    /// The configuration that the container was created with.
+    pub fn load_spec(root: &Path, id: &str) -> Result<Spec, StateError> {
+        let dir = StateDir::open_dir(root, id)?;
+        read_json(&dir, id, CONFIG)?.ok_or_else(|| StateError::NotFound { id: id.into() })
+    }
+
+    /// The container's status, from the kernel.
+    pub fn status(&self, root: &Path) -> Status {
+        let Some(init) = self.init else {
+            return if self.creator.is_alive() { Status::Creating } else { Status::Stopped };
+        };
+        if !init.is_alive() {
+            return Status::Stopped;
+        }
+        if self.awaits_start(root) {
+            return Status::Created;
+        }
+        match cgroup::Cgroup::open(&self.cgroup).and_then(|cgroup| cgroup.frozen()) {
+            Ok(true) => Status::Paused,
+            // A cgroup that is gone or was never made cannot be frozen.
+            _ => Status::Running,
+        }
+    }
+
+    fn awaits_start(&self, root: &Path) -> bool {
+        StateDir::open_dir(root, &self.id)
+            .is_ok_and(|dir| fstatat(&dir, START_SOCKET, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok())
+    }
+
+    /// The state as hooks and listeners get it (runtime-spec, "State").
+    pub fn oci_json(&self, status: Status) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct OciState<'a> {
+            oci_version: &'a str,
+            id: &'a str,
+            status: Status,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pid: Option<i32>,
+            bundle: &'a Path,
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            annotations: &'a BTreeMap<String, String>,
+        }
+        let pid = self.init.filter(|_| status != Status::Stopped).map(|init| init.pid);
+        let state = OciState {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            status,
+            pid,
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        };
+        // Strings, numbers and maps with string keys always have a JSON form.
+        serde_json::to_vec(&state).unwrap_or_default()
+    }
+}
+
+/// All records under `root`, by id; directories without a readable record are left out.
+pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
+    let shown = root.display().to_string();
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StateDir::io("*")(SysError::io("opendir", shown)(error))),
+    };
+    let mut states: Vec<State> =
+        entries.filter_map(|entry| State::load(root, entry.ok()?.file_name().to_str()?).ok()).collect();
+    states.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(states)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_follow_runc() {
+        for id in ["a", "A-b_c+d.e", "...", "0"] {
+            assert!(check_id(id).is_ok(), "{id}");
+        }
+        for id in ["", ".", "..", "a/b", "a b", "ä", "a\n", "../x", &"x".repeat(256)] {
+            assert!(check_id(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_claimed_once_and_freed_by_remove() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::create(&root.path().join("deep/er"), "x").unwrap();
+        let root = root.path().join("deep/er");
+        assert!(matches!(StateDir::create(&root, "x"), Err(StateError::AlreadyExists { .. })));
+        assert!(State::read(&dir).unwrap().is_none());
+        dir.remove().unwrap();
+        assert!(matches!(State::load(&root, "x"), Err(StateError::NotFound { .. })));
+    }
+}
