@@ -18,6 +18,7 @@ pub mod pidfd;
 pub mod process;
 pub mod pty;
 pub mod random;
+pub mod resolver;
 pub mod root;
 pub mod signal;
 pub mod socket;
