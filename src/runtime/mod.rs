@@ -9,5 +9,7 @@ pub mod namespaces;
 pub mod pause;
 pub mod program;
 pub mod protocol;
+pub mod security;
+pub mod spec;
 pub mod start;
 pub mod state;

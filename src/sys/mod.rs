@@ -6,10 +6,13 @@
 
 pub mod background;
 pub mod bpf;
+pub mod caps;
 pub mod clock;
+pub mod error;
 pub mod error;
 pub mod exe;
 pub mod host;
+pub mod keyring;
 pub mod link;
 pub mod lock;
 pub mod mount;
@@ -19,7 +22,10 @@ pub mod process;
 pub mod pty;
 pub mod random;
 pub mod resolver;
+pub mod rlimit;
 pub mod root;
+pub mod sched;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod tree;

@@ -1,0 +1,148 @@
+use super::*;
+
+/// Runs a classic BPF program on a system call, as the kernel would (only what libseccomp emits).
+fn run(program: &[Instruction], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
+    let mut data = Vec::new();
+    data.extend(number.to_ne_bytes());
+    data.extend(arch.to_ne_bytes());
+    data.extend(0_u64.to_ne_bytes());
+    for argument in arguments {
+        data.extend(argument.to_ne_bytes());
+    }
+    let (mut pc, mut a) = (0_usize, 0_u32);
+    loop {
+        let Instruction { code, jt, jf, k } = program[pc];
+        pc += 1;
+        let mut branch = |holds: bool| pc += usize::from(if holds { jt } else { jf });
+        match code {
+            0x20 => a = u32::from_ne_bytes(data[k as usize..k as usize + 4].try_into().expect("in range")),
+            0x54 => a &= k,
+            0x05 => pc += k as usize,
+            0x15 => branch(a == k),
+            0x25 => branch(a > k),
+            0x35 => branch(a >= k),
+            0x45 => branch(a & k != 0),
+            0x06 => return k,
+            other => panic!("opcode {other:#x}"),
+        }
+    }
+}
+
+const X86_64: u32 = 0xc000_003e;
+const ALLOW: u32 = 0x7fff_0000;
+const ERRNO: u32 = 0x0005_0000;
+
+fn compile_json(json: &str) -> Result<Option<Program>, SecurityError> {
+    compile(&serde_json::from_str(json).expect("test input"))
+}
+
+fn program(json: &str) -> Program {
+    compile_json(json).expect("compiles").expect("does something")
+}
+
+/// Number of a call on x86-64, where these tests run.
+fn nr(name: &str) -> u32 {
+    ScmpSyscall::from_name(name).expect("known").as_raw_syscall().unsigned_abs()
+}
+
+#[test]
+fn a_profile_that_allows_everything_needs_no_filter() {
+    assert_eq!(compile_json(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).expect("compiles"), None);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn rules_and_their_arguments_decide() {
+    let program = program(
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13},
+            {"names": ["personality"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]},
+            {"names": ["clone"], "action": "SCMP_ACT_KILL_PROCESS",
+             "args": [{"index": 0, "value": 2114060288, "valueTwo": 268435456, "op": "SCMP_CMP_MASKED_EQ"}]}]}"#,
+    );
+    let call = |name, first| run(&program.instructions, X86_64, nr(name), [first, 0, 0, 0, 0, 0]);
+    assert_eq!(call("mkdir", 0), ERRNO | 13);
+    assert_eq!(call("read", 0), ALLOW);
+    assert_eq!(call("personality", 8), ERRNO | 1);
+    assert_eq!(call("personality", 0), ALLOW);
+    assert_eq!(call("clone", 0x1000_0000), 0x8000_0000);
+    assert_eq!(call("clone", 0x2000_0000), ALLOW);
+    assert_eq!(program.flags, Flags::SPEC_ALLOW, "runc's default without a list of flags");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn conditions_on_one_argument_are_alternatives() {
+    let program = program(
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "flags": [], "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]}]}"#,
+    );
+    let call = |first| run(&program.instructions, X86_64, nr("personality"), [first, 0, 0, 0, 0, 0]);
+    assert_eq!((call(0), call(8), call(9)), (ALLOW, ALLOW, ERRNO | 1));
+    assert_eq!(program.flags, Flags::default());
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn calls_newer_than_the_profile_do_not_exist() {
+    let json = r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": [{"names": ["read", "write", "close_range"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    let instructions = program(json).instructions;
+    let call = |arch, number| run(&instructions, arch, number, [0; 6]);
+    let enosys = ERRNO | 38;
+    let newest = nr("close_range");
+    assert_eq!(call(X86_64, newest), ALLOW);
+    assert_eq!(call(X86_64, newest + 1), enosys);
+    assert_eq!(call(X86_64, nr("mkdir")), ERRNO | 1);
+    assert_eq!(call(X86_64, 0x4000_0000), ALLOW, "read of x32");
+    assert_eq!(call(X86_64, 0x4000_0000 | 900), enosys, "x32");
+    assert_eq!(call(0x4000_0003, 3), ALLOW, "read of i386");
+    assert_eq!(call(0x4000_0003, 9000), enosys, "i386");
+    assert_eq!(call(0xc000_00b7, 9000), 0, "a foreign architecture is killed");
+
+    let without = json.replace("\"SCMP_ACT_ERRNO\"", "\"SCMP_ACT_ERRNO\", \"defaultErrnoRet\": 38");
+    assert_eq!(run(&program(&without).instructions, X86_64, newest + 1, [0; 6]), enosys);
+    let x86_64_only = json.replace(", \"SCMP_ARCH_X86\", \"SCMP_ARCH_X32\"", "");
+    let instructions = program(&x86_64_only).instructions;
+    assert_eq!(run(&instructions, X86_64, 0x4000_0000, [0; 6]), 0, "x32 under a profile without it");
+    assert_eq!(run(&instructions, X86_64, newest + 1, [0; 6]), enosys);
+}
+
+#[test]
+fn notification_needs_a_listener_and_must_not_be_the_default() {
+    let text = |json| compile_json(json).expect_err("refused").to_string();
+    assert_eq!(
+        text(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#),
+        "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action"
+    );
+    assert!(
+        text(r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]}"#)
+            .ends_with("SCMP_ACT_NOTIFY cannot be used for the write syscall")
+    );
+    assert!(
+        text(r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}"#)
+            .starts_with("linux.seccomp.listenerPath")
+    );
+    let good = program(
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock", "listenerMetadata": "m",
+            "flags": ["SECCOMP_FILTER_FLAG_TSYNC"], "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+    );
+    assert_eq!(good.listener, Some(Listener { path: "/run/agent.sock".into(), metadata: Some("m".into()) }));
+    assert!(good.flags.contains(Flags::NEW_LISTENER.with(Flags::TSYNC_ESRCH)));
+}
+
+#[test]
+fn bad_values_name_their_field() {
+    let text = |json| compile_json(json).expect_err("refused").to_string();
+    assert_eq!(
+        text(
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO",
+                "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}"#
+        ),
+        "linux.seccomp.syscalls[0].args[0].index: a system call has six arguments"
+    );
+    assert_eq!(
+        text(r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 65536}"#),
+        "linux.seccomp.defaultErrnoRet: is above 65535"
+    );
+}
