@@ -9,7 +9,6 @@ pub mod bpf;
 pub mod caps;
 pub mod clock;
 pub mod error;
-pub mod error;
 pub mod exe;
 pub mod host;
 pub mod keyring;
