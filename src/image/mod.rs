@@ -5,3 +5,5 @@ pub mod manifest;
 pub mod platform;
 pub mod reference;
 pub mod registry;
+pub mod store;
+pub mod unpack;

@@ -20,6 +20,7 @@ pub mod pidfd;
 pub mod process;
 pub mod pty;
 pub mod random;
+pub mod range_lock;
 pub mod resolver;
 pub mod rlimit;
 pub mod root;
@@ -28,5 +29,6 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod tree;
+pub mod xattr;
 
 pub use error::SysError;

@@ -1,0 +1,56 @@
+//! Adding to the store while the collector is kept away.
+use super::{Image, Result, Store, StoreError, collect, index};
+use crate::image::manifest::Descriptor;
+use crate::image::reference::Reference;
+use crate::sys::SysError;
+use std::fs::File;
+
+/// A pull, a load or a lease in progress: nothing is collected while it lives. It may be shared by threads.
+#[derive(Debug)]
+pub struct Import<'a> {
+    store: &'a Store,
+    lock: File,
+}
+
+impl<'a> Import<'a> {
+    pub(super) fn begin(store: &'a Store) -> Result<Import<'a>> {
+        let lock = store.lock_file("lock")?;
+        lock.lock_shared().map_err(SysError::io("flock", "lock"))?;
+        Ok(Import { store, lock })
+    }
+
+    /// The store that is added to.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// Makes an image of a manifest whose blobs and layers are all in the store, and names it.
+    ///
+    /// `manifest` describes an image manifest, not an index. The image that had the name before stays, without
+    /// a name. An image that gets no name can be found by its ID.
+    pub fn commit_image(&self, name: Option<&Reference>, manifest: &Descriptor) -> Result<Image> {
+        let parsed = self.store.manifest(manifest)?;
+        for layer in &parsed.layers {
+            if !self.store.has_blob(&layer.descriptor.digest, layer.descriptor.size) {
+                return Err(StoreError::NoBlob { digest: layer.descriptor.digest });
+            }
+        }
+        // Checks the configuration and every layer before the name points to them.
+        self.store.load(&[], manifest)?;
+        index::set(self.store, name, manifest)?;
+        self.store.load(&index::read(self.store)?, manifest)
+    }
+}
+
+impl Drop for Import<'_> {
+    fn drop(&mut self) {
+        // The descriptor is about to be closed, which unlocks too; the collector below needs it now.
+        let _ = self.lock.unlock();
+        if let Err(error) = collect::if_postponed(self.store) {
+            tracing::warn!(
+                "cannot collect what the image store no longer needs: {}",
+                crate::error::chain(&error)
+            );
+        }
+    }
+}

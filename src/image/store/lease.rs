@@ -1,0 +1,91 @@
+//! Leases: what containers use is neither removed nor collected.
+use super::{Image, Result, Store, StoreError, entries, fsync, open_dir, record};
+use crate::image::digest::Digest;
+use crate::image::manifest::Descriptor;
+use crate::sys::SysError;
+use serde::{Deserialize, Serialize};
+
+const VERSION: u32 = 1;
+
+/// What one holder uses.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Lease {
+    version: u32,
+    /// The image's ID.
+    pub(super) image: Digest,
+    pub(super) manifest: Descriptor,
+    /// Bottom to top.
+    pub(super) chain: Vec<Digest>,
+}
+
+impl Store {
+    /// Keeps `image` in the store until [`Store::release`]. A holder has one lease; a new one replaces it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLayer`] or [`StoreError::NoBlob`] if the image was removed since it was resolved.
+    pub fn lease(&self, image: &Image, holder: &str) -> Result<()> {
+        let path = self.leases().join(checked(holder)?);
+        // Shared with the collector: once this is held, what is still here stays.
+        let import = self.import()?;
+        if !self.has_blob(&image.manifest.digest, image.manifest.size) {
+            return Err(StoreError::NoBlob { digest: image.manifest.digest });
+        }
+        for chain_id in &image.chain {
+            if !self.has_layer(chain_id) {
+                return Err(StoreError::NoLayer { chain_id: *chain_id });
+            }
+        }
+        record::write(
+            &path,
+            &Lease {
+                version: VERSION,
+                image: image.id,
+                manifest: image.manifest.clone(),
+                chain: image.chain.clone(),
+            },
+        )?;
+        drop(import);
+        Ok(())
+    }
+
+    /// Ends a lease; a holder that has none is none the less released.
+    pub fn release(&self, holder: &str) -> Result<()> {
+        let path = self.leases().join(checked(holder)?);
+        match std::fs::remove_file(&path) {
+            Ok(()) => fsync(&open_dir(&self.leases())?, &self.leases()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(SysError::io("unlink", path.to_string_lossy())(error).into()),
+        }
+    }
+}
+
+/// All leases with their holders.
+pub(super) fn all(store: &Store) -> Result<Vec<(String, Lease)>> {
+    let mut leases = Vec::new();
+    for name in entries(&store.leases())? {
+        let Some(holder) = name.to_str().filter(|name| checked(name).is_ok()) else { continue };
+        let path = store.leases().join(holder);
+        // Released since the directory was read.
+        let Some(lease) = record::read::<Lease>(&path)? else { continue };
+        if lease.version != VERSION {
+            return Err(StoreError::RecordVersion { path, version: lease.version, known: VERSION });
+        }
+        leases.push((holder.to_owned(), lease));
+    }
+    leases.sort_by(|one, other| one.0.cmp(&other.0));
+    Ok(leases)
+}
+
+fn checked(holder: &str) -> Result<&str> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    let ends = [".tmp"];
+    if holder.is_empty()
+        || holder.len() > 200
+        || holder.starts_with('.')
+        || ends.iter().any(|end| holder.ends_with(end))
+        || !holder.bytes().all(fits)
+    {
+        return Err(StoreError::Holder { holder: holder.chars().take(200).collect() });
+    }
+    Ok(holder)
+}

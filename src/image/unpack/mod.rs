@@ -1,0 +1,123 @@
+//! Unpacking layers: from a hostile blob to a directory tree that overlayfs can stack.
+//!
+//! ```text
+//! blob ─▶ decode (thread) ─┬─▶ SHA-256 of the tar stream: the diffID
+//!                          └─▶ tar ─▶ path, xattr ─▶ tree (thread): files, on directory descriptors
+//! ```
+//!
+//! Layers of one image are unpacked at the same time, so what depends on the layers below waits for
+//! [`Unpacked::settle`], which is called from the bottom up.
+//!
+//! Decisions that readers of layers have taken differently:
+//!
+//! * **A parent directory that the layer has no entry for** is made, and gets owner, mode, times and
+//!   attributes of the directory that the layers below have there; without one it is 0755, root's, of 1970.
+//! * **Such a parent where the layers below have a symbolic link** (`bin/x` on a tree with `bin -> usr/bin`)
+//!   hides the link, as in Docker, podman and containerd: an image must be the same tree everywhere.
+//! * **A parent that is a symbolic link of the same layer** is an error. No builder writes such layers.
+//! * **Whiteouts mean the layers below only**, whatever the order of the entries; what the layer itself has
+//!   at that path stays.
+//! * **Of several entries with one name the last wins**; a directory and a later directory are one.
+//! * **A hard link to a file of a layer below** gets a copy of the file.
+
+use crate::image::digest::Digest;
+use crate::image::manifest::Compression;
+use crate::sys::SysError;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+pub mod decode;
+mod error;
+mod lower;
+mod path;
+mod pax;
+mod pipeline;
+mod settle;
+pub mod tar;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod xattr;
+
+pub use error::{EntryError, UnpackError};
+pub use path::NameError;
+pub use pax::PaxError;
+pub use xattr::AttributeError;
+
+pub(super) type Result<T> = std::result::Result<T, UnpackError>;
+
+/// How much a layer may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How far its blob may grow.
+    pub growth: decode::Growth,
+    /// The most entries.
+    pub entries: u64,
+    /// The most bytes of all its directories' paths, which are kept in memory.
+    pub names: u64,
+}
+
+impl Default for Limits {
+    /// Ten million entries, 64 MiB of names.
+    fn default() -> Limits {
+        Limits { growth: decode::Growth::default(), entries: 10_000_000, names: 64 << 20 }
+    }
+}
+
+/// A layer's own tree; what depends on the layers below is missing.
+#[derive(Debug)]
+pub struct Unpacked {
+    diff_id: Digest,
+    tree: tree::Tree,
+}
+
+/// What a finished layer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Bytes of its regular files.
+    pub size: u64,
+    /// Entries of its tar stream.
+    pub entries: u64,
+    /// Nothing of the layers below is to be seen.
+    pub opaque_root: bool,
+}
+
+/// Makes the directory `name` in `parent` as the root of a layer, and opens it.
+pub fn root(parent: &File, name: &str) -> Result<OwnedFd> {
+    nix::sys::stat::mkdirat(parent, name, Mode::from_bits_truncate(0o755))
+        .map_err(SysError::on("mkdirat", name))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    Ok(crate::sys::root::open_same_mount(parent.as_fd(), Path::new(name), flags)?)
+}
+
+/// Unpacks `blob` into the empty directory `root`.
+///
+/// Reads `blob` to its end unless it fails. After an error the directory holds a part of the layer; the
+/// caller removes it.
+pub fn unpack(
+    blob: impl Read + Send,
+    compression: Compression,
+    root: OwnedFd,
+    limits: &Limits,
+) -> Result<Unpacked> {
+    let (diff_id, tree) = pipeline::run(blob, compression, root, limits)?;
+    Ok(Unpacked { diff_id, tree })
+}
+
+impl Unpacked {
+    /// The digest of the tar stream.
+    pub fn diff_id(&self) -> &Digest {
+        &self.diff_id
+    }
+
+    /// Completes the tree on top of `lowers`, the roots of the layers below that can be seen, the top one
+    /// first.
+    pub fn settle(mut self, lowers: &[File]) -> Result<Summary> {
+        settle::settle(&mut self.tree, lowers)?;
+        Ok(self.tree.summary())
+    }
+}
