@@ -9,6 +9,7 @@ pub mod namespaces;
 pub mod pause;
 pub mod program;
 pub mod protocol;
+pub mod rootfs;
 pub mod security;
 pub mod spec;
 pub mod start;

@@ -394,59 +394,6 @@ fn mount_setattr(
     Errno::result(result).map(drop)
 }
 
-/// Mounts the classic way, for the superblock flags that `fsconfig` cannot set (`iversion`, `silent`), on
-/// the open directory `target`. Needs /proc, through which it names the target.
-pub fn mount_classic(
-    source: &str,
-    target: BorrowedFd<'_>,
-    fstype: &str,
-    flags: ClassicFlags,
-    data: &str,
-) -> Result<(), SysError> {
-    let path = format!("/proc/self/fd/{}", target.as_raw_fd());
-    let bits = nix::mount::MsFlags::from_bits_truncate(flags.bits());
-    // The path is a magic link to an open descriptor, not a path in the container.
-    #[allow(clippy::disallowed_methods)]
-    nix::mount::mount(Some(source), path.as_str(), Some(fstype), bits, Some(data))
-        .map_err(SysError::on("mount", format!("{fstype} {data}")))
-}
-
-/// Superblock flags of [`mount_classic`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ClassicFlags {
-    /// Count changes of inodes.
-    pub iversion: bool,
-    /// Do not log some of the kernel's warnings.
-    pub silent: bool,
-    /// Other flags: read-only.
-    pub read_only: bool,
-    /// Write synchronously.
-    pub sync: bool,
-    /// Write directories synchronously.
-    pub dirsync: bool,
-    /// Keep time stamps in memory.
-    pub lazytime: bool,
-    /// Mandatory locks (without effect since Linux 5.15).
-    pub mand: bool,
-}
-
-impl ClassicFlags {
-    fn bits(self) -> libc::c_ulong {
-        [
-            (self.iversion, libc::MS_I_VERSION),
-            (self.silent, libc::MS_SILENT),
-            (self.read_only, libc::MS_RDONLY),
-            (self.sync, libc::MS_SYNCHRONOUS),
-            (self.dirsync, libc::MS_DIRSYNC),
-            (self.lazytime, 1 << 25),
-            (self.mand, libc::MS_MANDLOCK),
-        ]
-        .into_iter()
-        .filter(|(wanted, _)| *wanted)
-        .fold(0, |bits, (_, bit)| bits | bit)
-    }
-}
-
 /// Makes `root`, the root of a mount, the root and the working directory of this process, and detaches the
 /// old root with everything below it. `pivot_root(2)`, "pivot_root(".", ".")": the old root lies on top of
 /// the new one for a moment, so that no directory is needed for it.
