@@ -334,7 +334,8 @@ fn check_sysctl(name: &str, namespaces: &Namespaces) -> Result<(), ValidateError
         return refuse("is no valid name");
     }
     let dotted = dotted(name);
-    if dotted.split('.').any(|part| part.is_empty() || part.contains("..")) {
+    // A part of dots alone (slashes, in this form) would climb out of its directory.
+    if dotted.split('.').any(|part| part.bytes().all(|byte| byte == b'/')) {
         return refuse("is no valid name");
     }
     if IPC_SYSCTLS.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
