@@ -1,11 +1,13 @@
 //! Hooks: programs that the configuration runs at points of a container's life.
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use oci_spec::runtime::Hook;
 
 use crate::error::{ErrorKind, Kind};
@@ -106,7 +108,8 @@ fn run(phase: Phase, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
         move |error| HookError::Run { phase, path: path.clone(), source: SysError::io(call, path)(error) }
     };
     let mut command = Command::new(hook.path());
-    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let input = state_file(state).map_err(failed("memfd_create"))?;
+    command.env_clear().stdin(input).stdout(Stdio::null()).stderr(Stdio::piped());
     if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(rest);
     }
@@ -114,11 +117,6 @@ fn run(phase: Phase, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
         command.env(key, value);
     }
     let mut child = command.spawn().map_err(failed("execve"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read its input: it may have ended already (EPIPE). The state fits into a pipe, or
-        // it waits for a hook that reads.
-        let _ = stdin.write_all(state);
-    }
     let (ended, output) = watch(&mut child, hook.timeout()).map_err(|source| HookError::Run {
         phase,
         path: path.clone(),
@@ -142,6 +140,14 @@ fn run(phase: Phase, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
     let text = String::from_utf8_lossy(&output).trim().to_owned();
     let output = if text.is_empty() { text } else { format!(": {text}") };
     Err(HookError::Status { phase, path, status, output })
+}
+
+/// The state as a file: a pipe would hold us up when a hook does not read and the annotations are long.
+fn state_file(state: &[u8]) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create(c"state", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(state)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Reads the hook's standard error until the hook has ended or `timeout` seconds passed. A background child

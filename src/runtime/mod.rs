@@ -1,12 +1,17 @@
 //! The OCI runtime: synchronous and single-threaded.
 
 pub mod cgroup;
+pub mod create;
 pub mod delete;
+pub mod exec;
 pub mod hooks;
+mod init;
 pub mod kill;
 pub mod launch;
 pub mod namespaces;
+pub mod notify;
 pub mod pause;
+pub mod plan;
 pub mod program;
 pub mod protocol;
 pub mod rootfs;
@@ -14,4 +19,3 @@ pub mod security;
 pub mod spec;
 pub mod start;
 pub mod state;
-pub mod validate;

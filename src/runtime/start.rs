@@ -1,12 +1,15 @@
 //! Starting a created container from another process.
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 
 use super::hooks::{self, HookError, Phase};
 use super::launch::LaunchError;
+use super::notify::{self, NotifyError};
 use super::protocol::{Channel, ToChild, ToParent};
-use super::state::{START_SOCKET, State, StateDir, StateError, Status};
+use super::security::seccomp::Listener;
+use super::state::{ProcessId, START_SOCKET, State, StateDir, StateError, Status};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::{SysError, socket};
 
@@ -28,6 +31,9 @@ pub enum StartError {
     /// A poststart hook failed; the container was killed.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// The seccomp agent did not get its descriptor.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// A call failed.
     #[error("starting container {id:?}")]
     System {
@@ -46,6 +52,7 @@ impl Kind for StartError {
             StartError::Status { .. } => ErrorKind::WrongState,
             StartError::Launch(source) => source.kind(),
             StartError::Hook(source) => source.kind(),
+            StartError::Notify(source) => source.kind(),
             StartError::System { source, .. } => source.kind(),
         }
     }
@@ -69,16 +76,27 @@ pub fn start(state_root: &Path, id: &str) -> Result<(), StartError> {
     };
     dir.remove_start_socket()?;
     channel.send(&ToChild::Start, None).map_err(LaunchError::System)?;
-    await_exec(&channel)?;
+    await_exec(&channel, |fd| -> Result<(), StartError> {
+        let spec = State::load_spec(state_root, id)?;
+        let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let listener = profile.and_then(Listener::of);
+        let init = state.init.map_or(nix::unistd::Pid::from_raw(0), ProcessId::pid);
+        Ok(notify::send(listener.as_ref(), &state, Status::Created, init, fd)?)
+    })?;
     run_poststart(&state, state_root)
 }
 
-/// Waits until init has executed the program, which closes its side of the channel, or told why not.
-pub(super) fn await_exec(channel: &Channel) -> Result<(), LaunchError> {
+/// Waits until the process has executed its program, which closes its side of the channel, or told why not.
+/// `listener` gets the descriptor of a seccomp filter that notifies.
+pub(super) fn await_exec<E: From<LaunchError>>(
+    channel: &Channel,
+    listener: impl Fn(&OwnedFd) -> Result<(), E>,
+) -> Result<(), E> {
     loop {
-        match channel.receive::<ToParent>()? {
+        match channel.receive::<ToParent>().map_err(LaunchError::System)? {
             None => return Ok(()),
-            Some((ToParent::Failed(failure), _)) => return Err(failure.into()),
+            Some((ToParent::Failed(failure), _)) => return Err(LaunchError::Container(failure).into()),
+            Some((ToParent::Listener, Some(fd))) => listener(&fd)?,
             Some((ToParent::Log { level, message }, _)) => log(&level, &message),
             Some(_) => {}
         }

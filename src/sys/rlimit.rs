@@ -1,6 +1,7 @@
 //! Resource limits by number: prlimit(2), for the calling process or another.
 use super::SysError;
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 /// A soft and a hard limit; `u64::MAX` is "unlimited" (RLIM64_INFINITY).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +35,14 @@ pub enum Resource {
     Rttime = 15,
 }
 
-/// Sets a limit of the calling process.
-pub fn set(resource: Resource, limit: Limit) -> Result<(), SysError> {
+/// Sets a limit of a process.
+pub fn set(pid: Pid, resource: Resource, limit: Limit) -> Result<(), SysError> {
     let new = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
-    // SAFETY: pid 0 is the caller; the kernel reads one rlimit64 from this stack, and no old value is asked for.
+    // SAFETY: the kernel reads one rlimit64 from this stack, and no old value is asked for.
     let rc = unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
-            0,
+            pid.as_raw(),
             resource as u32,
             &raw const new,
             std::ptr::null_mut::<libc::rlimit64>(),
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn a_limit_can_be_set_to_what_it_is() {
         let limit = get(Resource::Core).expect("getrlimit");
-        set(Resource::Core, limit).expect("setrlimit");
+        set(nix::unistd::getpid(), Resource::Core, limit).expect("setrlimit");
         assert!(limit.soft <= limit.hard);
     }
 }

@@ -47,6 +47,11 @@ impl Plan {
         Plan { apparmor: given(process.apparmor_profile()), selinux: given(process.selinux_label()) }
     }
 
+    /// Whether no label is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.apparmor.is_none() && self.selinux.is_none()
+    }
+
     /// Fails if the host lacks the module of a wanted label: a container that was to be confined must not
     /// run unconfined. `unconfined` needs no module.
     pub fn check(&self, host: Host) -> Result<(), SecurityError> {

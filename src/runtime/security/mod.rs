@@ -4,8 +4,8 @@
 //! profile takes milliseconds to compile). The container's process then applies it, in this order:
 //!
 //! ```text
-//! limit()         rlimits and oom_score_adj: before the user namespace's ids take effect, because only a
-//!                 process with CAP_SYS_RESOURCE in the initial user namespace may raise a hard limit
+//! limits.apply()  rlimits and oom_score_adj: by the runtime, because only a process with CAP_SYS_RESOURCE
+//!                 in the initial user namespace may raise a hard limit
 //! label()         after /proc of the container is there, before the capabilities go
 //! schedule()      before the capabilities go: real-time policies need CAP_SYS_NICE
 //! confine_early() no_new_privs; and the filter if no_new_privs is not wanted: loading one then
@@ -234,12 +234,6 @@ impl Plan {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             seccomp: profile.map(seccomp::compile).transpose()?.flatten(),
         })
-    }
-
-    /// Resource limits and out-of-memory score of the calling process; `procfs` is a directory of the
-    /// proc file system that shows the caller.
-    pub fn limit(&self, procfs: BorrowedFd<'_>) -> Result<(), SecurityError> {
-        self.limits.apply(procfs)
     }
 
     /// LSM labels that take effect at execve.

@@ -2,10 +2,8 @@
 use super::SecurityError;
 use crate::sys::SysError;
 use crate::sys::rlimit::{self, Limit, Resource};
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process};
-use std::os::fd::BorrowedFd;
 
 /// `process.rlimits` and `process.oomScoreAdj`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,13 +65,14 @@ impl Plan {
         Ok(Plan { limits, oom_score_adj })
     }
 
-    /// Applies both to the calling process; `procfs` is a proc file system that shows it.
-    pub fn apply(&self, procfs: BorrowedFd<'_>) -> Result<(), SecurityError> {
+    /// Applies both to a process that waits for its start. The runtime does it, because a process in a user
+    /// namespace cannot raise its own limits or lower its own score.
+    pub fn apply(&self, pid: Pid) -> Result<(), SecurityError> {
         if let Some(value) = self.oom_score_adj {
-            set_oom_score(procfs, value)?;
+            set_oom_score(pid, value)?;
         }
         for (resource, limit) in &self.limits {
-            rlimit::set(*resource, *limit).map_err(|source| SecurityError::Rlimit {
+            rlimit::set(pid, *resource, *limit).map_err(|source| SecurityError::Rlimit {
                 name: name(*resource),
                 soft: limit.soft,
                 hard: limit.hard,
@@ -88,18 +87,13 @@ fn entry(limit: &PosixRlimit) -> (Resource, Limit) {
     (resource(limit.typ()), Limit { soft: limit.soft(), hard: limit.hard() })
 }
 
-/// Writes `self/oom_score_adj`. Lowering it below what a process with CAP_SYS_RESOURCE last set needs that
-/// capability (proc_pid_oom_score_adj(5)).
-fn set_oom_score(procfs: BorrowedFd<'_>, value: i32) -> Result<(), SecurityError> {
-    let path = "self/oom_score_adj";
-    let refused = |source| SecurityError::OomScore { value, source };
-    let file = openat(procfs, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(SysError::on("openat", path))
-        .map_err(refused)?;
-    nix::unistd::write(file, value.to_string().as_bytes())
-        .map(drop)
-        .map_err(SysError::on("write", path))
-        .map_err(refused)
+/// Lowering it below what a process with CAP_SYS_RESOURCE last set needs that capability
+/// (proc_pid_oom_score_adj(5)).
+fn set_oom_score(pid: Pid, value: i32) -> Result<(), SecurityError> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, value.to_string())
+        .map_err(SysError::io("write", path))
+        .map_err(|source| SecurityError::OomScore { value, source })
 }
 
 #[cfg(test)]

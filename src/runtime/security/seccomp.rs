@@ -33,6 +33,14 @@ pub struct Listener {
     pub metadata: Option<String>,
 }
 
+impl Listener {
+    /// The agent that a profile names.
+    pub fn of(profile: &LinuxSeccomp) -> Option<Listener> {
+        let path = profile.listener_path().clone().filter(|path| !path.as_os_str().is_empty())?;
+        Some(Listener { path, metadata: profile.listener_metadata().clone() })
+    }
+}
+
 impl Program {
     /// Loads the filter for the calling process; the descriptor is there if a rule notifies.
     pub fn load(&self) -> Result<Option<OwnedFd>, SecurityError> {
@@ -213,11 +221,8 @@ fn flags(profile: &LinuxSeccomp, notifies: bool) -> Result<Flags, SecurityError>
 }
 
 fn listener(profile: &LinuxSeccomp, notifies: bool) -> Result<Option<Listener>, SecurityError> {
-    let path = profile.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
-    match (path, notifies) {
-        (Some(path), true) => {
-            Ok(Some(Listener { path: path.clone(), metadata: profile.listener_metadata().clone() }))
-        }
+    match (Listener::of(profile), notifies) {
+        (Some(listener), true) => Ok(Some(listener)),
         (None, true) => {
             Err(invalid("linux.seccomp.listenerPath", "must be set if a rule has SCMP_ACT_NOTIFY"))
         }

@@ -1,0 +1,208 @@
+//! Adding a process to a running container.
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::unistd::setsid;
+use oci_spec::runtime::Process;
+
+use super::cgroup::{self, Cgroup};
+use super::create::{CreateError, Started, Stdio, check_preserved, send_fd, write_pid_file};
+use super::init::{self, InitError};
+use super::launch::{Child, LaunchError, Side, Target, fail, launch};
+use super::namespaces::{Namespaces, flag};
+use super::notify;
+use super::plan::{PlanError, ProcessPlan};
+use super::protocol::{Channel, ToChild, ToParent};
+use super::start::{await_exec, log};
+use super::state::{State, StateError, Status};
+use crate::error::{ErrorKind, Kind};
+use crate::sys::pty::Pty;
+use crate::sys::root::Root;
+use crate::sys::{SysError, pidfd};
+
+/// What to add to which container.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// The container's id.
+    pub id: String,
+    /// Directory of the records of containers.
+    pub state_root: PathBuf,
+    /// The process, as in config.json.
+    pub process: Process,
+    /// Standard streams.
+    pub stdio: Stdio,
+    /// A file that gets the process's number.
+    pub pid_file: Option<PathBuf>,
+    /// A socket that gets its pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Descriptors 3 to 2+n of the caller stay open in the container.
+    pub preserve_fds: u32,
+    /// Run it also in a paused container, where it waits until that is resumed.
+    pub ignore_paused: bool,
+    /// Sub-cgroups for it: (v1 controllers or none for all, path below the container's cgroup).
+    pub cgroups: Vec<(Option<String>, PathBuf)>,
+}
+
+/// Why the process could not be added.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The container's record could not be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It does not run; callers match this text.
+    #[error("cannot exec in a stopped container")]
+    NotRunning,
+    /// It is paused; callers match this text.
+    #[error("cannot exec in a paused container (use --ignore-paused to override)")]
+    Paused,
+    /// The process cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The container's cgroup could not be used.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// The process, or anything on the container's side.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// What exec has in common with create.
+    #[error(transparent)]
+    Common(#[from] CreateError),
+    /// A sub-cgroup was asked for.
+    #[error(
+        "exec into the sub-cgroup {path}: this version places processes in the container's own cgroup only"
+    )]
+    SubCgroup {
+        /// Which.
+        path: String,
+    },
+    /// A call of the runtime's.
+    #[error("joining the container")]
+    System(#[from] SysError),
+}
+
+impl Kind for ExecError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            ExecError::State(source) => source.kind(),
+            ExecError::NotRunning | ExecError::Paused => ErrorKind::WrongState,
+            ExecError::Plan(source) => source.kind(),
+            ExecError::Cgroup(source) => source.kind(),
+            ExecError::Launch(source) => source.kind(),
+            ExecError::Common(source) => source.kind(),
+            ExecError::SubCgroup { .. } => ErrorKind::Unsupported,
+            ExecError::System(source) => source.kind(),
+        }
+    }
+}
+
+/// Runs a process in a container. It is a child of this process, and runs when this returns.
+pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
+    check_preserved(request.preserve_fds)?;
+    if let Some((_, path)) = request.cgroups.first() {
+        return Err(ExecError::SubCgroup { path: path.display().to_string() });
+    }
+    let state = State::load(&request.state_root, &request.id)?;
+    match state.status(&request.state_root) {
+        Status::Running | Status::Created => {}
+        Status::Paused if request.ignore_paused => {}
+        Status::Paused => return Err(ExecError::Paused),
+        Status::Creating | Status::Stopped => return Err(ExecError::NotRunning),
+    }
+    let init = state.init.ok_or(ExecError::NotRunning)?;
+    let pidfd = pidfd::open(init.pid)?;
+    // Only now the number cannot go to another process any more.
+    if !init.is_alive() {
+        return Err(ExecError::NotRunning);
+    }
+    let spec = State::load_spec(&request.state_root, &request.id)?;
+    let plan = ProcessPlan::build(&spec, &request.process)?;
+    let placement = Cgroup::open(&state.cgroup)?.placement()?;
+    let namespaces = Namespaces::default();
+    let target = Target { namespaces: &namespaces, of_process: Some((pidfd, state.namespaces)), placement };
+    let mut child = match launch(target)? {
+        Side::Init(channel) => run(&plan, &channel, &request, &state),
+        Side::Parent(child) => child,
+    };
+    let console = converse(&request, &plan, &state, &child)?;
+    if let Some(path) = &request.pid_file {
+        write_pid_file(path, child.pid)?;
+    }
+    if let Some(path) = &request.pidfd_socket {
+        send_fd("pidfd", path, &child.pidfd)?;
+    }
+    let pidfd = crate::sys::process::duplicate(&child.pidfd)?;
+    child.release();
+    Ok(Started { pid: child.pid, pidfd, console })
+}
+
+/// Serves the new process until it has executed its program.
+fn converse(
+    request: &ExecRequest,
+    plan: &ProcessPlan,
+    state: &State,
+    child: &Child,
+) -> Result<Option<OwnedFd>, ExecError> {
+    let mut console = None;
+    let hand_over = |fd: &OwnedFd| -> Result<(), ExecError> {
+        let listener = plan.security.seccomp.as_ref().and_then(|program| program.listener.as_ref());
+        Ok(notify::send(listener, state, Status::Running, child.pid, fd).map_err(CreateError::from)?)
+    };
+    plan.security.limits.apply(child.pid).map_err(CreateError::from)?;
+    loop {
+        match child.channel.receive::<ToParent>().map_err(LaunchError::System)? {
+            None => return Err(LaunchError::Vanished { hint: "" }.into()),
+            Some((ToParent::Console, Some(master))) => match &request.stdio {
+                Stdio::ConsoleSocket(path) => send_fd("console", path, &master)?,
+                _ => console = Some(master),
+            },
+            Some((ToParent::Listener, Some(fd))) => hand_over(&fd)?,
+            Some((ToParent::Log { level, message }, _)) => log(&level, &message),
+            Some((ToParent::Failed(failure), _)) => return Err(LaunchError::Container(failure).into()),
+            Some((ToParent::Ready, _)) => break,
+            Some(_) => {}
+        }
+    }
+    child.channel.send(&ToChild::Start, None).map_err(LaunchError::System)?;
+    await_exec(&child.channel, hand_over)?;
+    Ok(console)
+}
+
+/// The new process, in the container's namespaces.
+fn run(plan: &ProcessPlan, channel: &Channel, request: &ExecRequest, state: &State) -> ! {
+    let ready = set_up(plan, channel, request, state).and_then(|executable| {
+        channel.send(&ToParent::Ready, None).map_err(LaunchError::System)?;
+        match channel.receive::<ToChild>().map_err(LaunchError::System)? {
+            Some((ToChild::Start, _)) => {}
+            _ => crate::sys::process::exit_now(1),
+        }
+        init::disarm()?;
+        init::exec(plan, channel, request.preserve_fds, &executable)
+    });
+    match ready {
+        Ok(never) => match never {},
+        Err(error) => fail(channel, "setting up the process", &error),
+    }
+}
+
+fn set_up(
+    plan: &ProcessPlan,
+    channel: &Channel,
+    request: &ExecRequest,
+    state: &State,
+) -> Result<CString, InitError> {
+    setsid().map_err(SysError::on("setsid", "")).map_err(init::failed("making a new session"))?;
+    if state.namespaces & flag::USER != 0 {
+        init::become_namespace_root()?;
+    }
+    let terminal = if request.stdio.is_terminal() {
+        let root = Root::open_host("/".as_ref()).map_err(init::failed("opening the container's root"))?;
+        let pty = Pty::open_in(&root).map_err(init::failed("making a terminal"))?;
+        Some(init::finish_terminal(plan, pty, channel)?)
+    } else {
+        None
+    };
+    init::attach_stdio(&request.stdio, terminal)?;
+    let procfs = init::procfs_for_labels(plan)?;
+    init::become_user(plan, procfs.as_ref().map(AsFd::as_fd), channel)
+}

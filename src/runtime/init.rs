@@ -1,0 +1,364 @@
+//! The container's side: what the new process does between its birth and its program.
+//!
+//! The order is the point; each step says before which other it must come.
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid};
+
+use super::create::{CreateRequest, Stdio};
+use super::hooks::{self, HookError, Phase};
+use super::launch::{LaunchError, fail};
+use super::namespaces::flag;
+use super::plan::{Plan, ProcessPlan};
+use super::program::{self, ProgramError};
+use super::protocol::{Channel, ToChild, ToParent};
+use super::rootfs::{self, MountFacts, Prepared, RootSource, RootfsError};
+use super::security::{self, SecurityError};
+use super::state::{State, Status};
+use crate::error::{ErrorKind, Kind};
+use crate::sys::mount::{Attr, FsContext};
+use crate::sys::process::{
+    cloexec_from, exit_now, install_stdio, keep_over_exec, set_parent_death_signal, unshare,
+};
+use crate::sys::pty::{self, Pty};
+use crate::sys::{SysError, link, socket};
+
+/// What can fail on the container's side.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// A call.
+    #[error("{what}")]
+    System {
+        /// For what.
+        what: &'static str,
+        /// The call.
+        #[source]
+        source: SysError,
+    },
+    /// The channel to the runtime broke.
+    #[error(transparent)]
+    Channel(#[from] LaunchError),
+    /// The root file system.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// A hook of the container's side.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// Identity and rights.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// A label is to be set and there is no procfs to set it in.
+    #[error("a security label is asked for, but the container has no mount of type proc")]
+    NoProc,
+    /// The program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+}
+
+impl Kind for InitError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            InitError::System { source, .. } => source.kind(),
+            InitError::Channel(source) => source.kind(),
+            InitError::Rootfs(source) => source.kind(),
+            InitError::Hook(source) => source.kind(),
+            InitError::Security(source) => source.kind(),
+            InitError::NoProc => ErrorKind::InvalidInput,
+            InitError::Program(source) => source.kind(),
+        }
+    }
+}
+
+pub(super) fn failed(what: &'static str) -> impl Fn(SysError) -> InitError {
+    move |source| InitError::System { what, source }
+}
+
+/// Runs init to its program, or reports what failed and ends. It never returns into the runtime's code, of
+/// which this process holds copies of everything, its locks too.
+pub(super) fn run(
+    plan: Plan,
+    channel: Channel,
+    request: &CreateRequest,
+    state: &State,
+    root_mount: Option<OwnedFd>,
+) -> ! {
+    let error = match set_up(&plan, &channel, request, state, root_mount) {
+        Ok(executable) => match await_start(&channel) {
+            Ok(Some(starter)) => {
+                let error = execute(&plan, &starter, request, state, &executable);
+                fail(&starter, "starting the program", &error)
+            }
+            Ok(None) => execute(&plan, &channel, request, state, &executable),
+            Err(error) => error,
+        },
+        Err(error) => error,
+    };
+    fail(&channel, "setting up the container", &error)
+}
+
+/// Everything up to Ready; returns the file to execute.
+fn set_up(
+    plan: &Plan,
+    channel: &Channel,
+    request: &CreateRequest,
+    state: &State,
+    root_mount: Option<OwnedFd>,
+) -> Result<CString, InitError> {
+    become_root(plan, channel)?;
+    if plan.namespaces.new & flag::CGROUP != 0 {
+        // After the placement: the root of the namespace is the cgroup that we are in now.
+        unshare(flag::CGROUP).map_err(failed("making a new cgroup namespace"))?;
+    }
+    if plan.namespaces.new & flag::NETWORK != 0 {
+        link::loopback_up().map_err(failed("bringing up the loopback link"))?;
+    }
+    if has_runtime_hooks(plan) {
+        ask(channel, &ToParent::NeedHooks)?;
+    }
+    setsid().map_err(SysError::on("setsid", "")).map_err(failed("making a new session"))?;
+    if !request.no_new_keyring {
+        security::keyring::join(&state.id)?;
+    }
+    let source = root_mount.map_or(RootSource::Path, |mount| RootSource::Detached { mount, at: None });
+    let facts = MountFacts { cgroup: Some(&state.cgroup), ..MountFacts::default() };
+    let mut prepared = rootfs::prepare(&plan.rootfs, source, facts)?;
+    make_cwd(&prepared, &plan.process.cwd)?;
+    create_container_hooks(plan, state)?;
+    let terminal =
+        prepared.take_console().map(|pty| finish_terminal(&plan.process, pty, channel)).transpose()?;
+    rootfs::pivot(&plan.rootfs, &prepared)?;
+    names(plan)?;
+    rootfs::seal(&plan.rootfs, &prepared)?;
+    attach_stdio(&request.stdio, terminal)?;
+    let executable = become_user(&plan.process, prepared.proc(), channel)?;
+    channel.send(&ToParent::Ready, None).map_err(failed("reporting that the container is ready"))?;
+    Ok(executable)
+}
+
+/// In a new user namespace: root of it, once the runtime has written the mappings.
+fn become_root(plan: &Plan, channel: &Channel) -> Result<(), InitError> {
+    let new = plan.namespaces.new & flag::USER != 0;
+    if !new && !plan.namespaces.joins(flag::USER) {
+        return Ok(());
+    }
+    if new {
+        ask(channel, &ToParent::NeedMappings)?;
+    }
+    become_namespace_root()
+}
+
+/// Takes id 0 of the user namespace that this process is in.
+pub(super) fn become_namespace_root() -> Result<(), InitError> {
+    let root = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(root.1, root.1, root.1)
+        .and_then(|()| setresuid(root.0, root.0, root.0))
+        .map_err(SysError::on("setresuid", "0"))
+        .map_err(failed("becoming root of the user namespace (is id 0 mapped?)"))?;
+    // The groups of the runtime's user mean nothing here; where setgroups is denied they stay, unmapped.
+    let _ = setgroups(&[]);
+    // A change of identity clears it.
+    set_parent_death_signal(Some(nix::sys::signal::Signal::SIGKILL))
+        .map_err(failed("asking for a death signal"))
+}
+
+/// Sends a request and waits for its Go.
+fn ask(channel: &Channel, message: &ToParent) -> Result<(), InitError> {
+    channel.send(message, None).map_err(LaunchError::System)?;
+    match channel.receive::<ToChild>().map_err(LaunchError::System)? {
+        Some((ToChild::Go, _)) => Ok(()),
+        // The runtime failed or was killed: there is nobody to tell.
+        _ => exit_now(1),
+    }
+}
+
+fn has_runtime_hooks(plan: &Plan) -> bool {
+    plan.hooks.as_ref().is_some_and(|hooks| {
+        let prestart = hooks.prestart();
+        prestart.iter().chain(hooks.create_runtime()).any(|list| !list.is_empty())
+    })
+}
+
+fn create_container_hooks(plan: &Plan, state: &State) -> Result<(), HookError> {
+    let Some(hooks) = plan.hooks.as_ref().and_then(|hooks| hooks.create_container().as_deref()) else {
+        return Ok(());
+    };
+    let mut state = state.clone();
+    // As this PID namespace sees it, which is the one that the hook runs in.
+    state.init = Some(super::state::ProcessId { pid: nix::unistd::getpid().as_raw(), start_time: 0 });
+    hooks::run_all(Phase::CreateContainer, Some(hooks), &state.oci_json(Status::Creating))
+}
+
+fn names(plan: &Plan) -> Result<(), InitError> {
+    if let Some(name) = &plan.hostname {
+        sethostname(name).map_err(SysError::on("sethostname", name)).map_err(failed("setting hostname"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        crate::sys::host::set_domain_name(name).map_err(failed("setting domainname"))?;
+    }
+    Ok(())
+}
+
+/// runc makes a working directory that is not there, and so must we: images rely on it. One that is there
+/// may be anything that can be entered; a link out of the root ends inside of it.
+fn make_cwd(prepared: &Prepared, cwd: &Path) -> Result<(), InitError> {
+    let root = prepared.root();
+    if root.open(cwd, OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok() {
+        return Ok(());
+    }
+    match root.mkdir_all(cwd, Mode::from_bits_truncate(0o755)) {
+        // It may be below something that only the container's own user can enter or that is read-only:
+        // entering it says what is wrong.
+        Err(error) if matches!(error.errno, Errno::EROFS | Errno::EACCES | Errno::ELOOP | Errno::EXDEV) => {
+            Ok(())
+        }
+        made => made.map(drop).map_err(failed("making process.cwd")),
+    }
+}
+
+/// Sends the master away and keeps the peer.
+pub(super) fn finish_terminal(
+    process: &ProcessPlan,
+    pty: Pty,
+    channel: &Channel,
+) -> Result<OwnedFd, InitError> {
+    let Pty { master, peer } = pty;
+    if let Some((rows, columns)) = process.console_size {
+        pty::set_size(peer.as_fd(), pty::Size { rows, columns }).map_err(failed("setting consoleSize"))?;
+    }
+    channel
+        .send(&ToParent::Console, Some(master.as_fd()))
+        .map_err(failed("sending the terminal to the runtime"))?;
+    Ok(peer)
+}
+
+/// The standard streams, for init and exec alike.
+pub(super) fn attach_stdio(stdio: &Stdio, terminal: Option<OwnedFd>) -> Result<(), InitError> {
+    let install =
+        |fd: &OwnedFd, target| install_stdio(fd, target).map_err(failed("attaching standard streams"));
+    if let Some(peer) = terminal {
+        pty::make_controlling(peer.as_fd()).map_err(failed("making the terminal the controlling one"))?;
+        return (0..3).try_for_each(|target| install(&peer, target));
+    }
+    if let Stdio::Fds { stdin, stdout, stderr } = stdio {
+        install(stdin, 0)?;
+        install(stdout, 1)?;
+        install(stderr, 2)?;
+    }
+    Ok(())
+}
+
+/// A procfs in which to write security labels, for a process that joins a container: one that nobody in the
+/// container can have mounted something over (CVE-2025-52881).
+pub(super) fn procfs_for_labels(process: &ProcessPlan) -> Result<Option<OwnedFd>, InitError> {
+    if process.security.labels.is_empty() {
+        return Ok(None);
+    }
+    FsContext::open("proc")
+        .and_then(|context| context.mount(Attr::empty()))
+        .map(Some)
+        .map_err(failed("mounting a procfs for security labels"))
+}
+
+/// The last steps as root, then the container's user, for init and exec alike; returns the file to execute.
+pub(super) fn become_user(
+    process: &ProcessPlan,
+    procfs: Option<BorrowedFd<'_>>,
+    channel: &Channel,
+) -> Result<CString, InitError> {
+    let security = &process.security;
+    if !security.labels.is_empty() {
+        let procfs = procfs.ok_or(InitError::NoProc)?;
+        security.label(procfs)?;
+    }
+    security.schedule()?;
+    if let Some(listener) = security.confine_early()? {
+        send_listener(channel, &listener)?;
+    }
+    // With root's rights first: the user may not enter a directory that the configuration gives it. Where
+    // root may not either (a user namespace over foreign files), the user tries below.
+    let cwd = program::open_cwd(&process.cwd);
+    security.become_user()?;
+    let cwd = cwd.or_else(|_| program::open_cwd(&process.cwd))?;
+    program::enter_cwd(&cwd, &process.cwd)?;
+    // A change of identity clears it.
+    set_parent_death_signal(Some(nix::sys::signal::Signal::SIGKILL))
+        .map_err(failed("asking for a death signal"))?;
+    Ok(process.program.find()?)
+}
+
+fn send_listener(channel: &Channel, listener: &OwnedFd) -> Result<(), InitError> {
+    channel.send(&ToParent::Listener, Some(listener.as_fd())).map_err(failed("sending the seccomp listener"))
+}
+
+/// Waits for the start; Some: over a new connection to the start socket.
+fn await_start(channel: &Channel) -> Result<Option<Channel>, InitError> {
+    let listener = match channel.receive::<ToChild>().map_err(LaunchError::System)? {
+        Some((ToChild::Start, _)) => {
+            disarm()?;
+            return Ok(None);
+        }
+        Some((ToChild::Await, Some(listener))) => listener,
+        _ => exit_now(1),
+    };
+    disarm()?;
+    channel.send(&ToParent::Ready, None).map_err(LaunchError::System)?;
+    loop {
+        let starter = Channel::new(socket::accept(&listener).map_err(failed("waiting for the start"))?);
+        // A start that was killed before it asked leaves us waiting for the next one.
+        if let Ok(Some((ToChild::Start, _))) = starter.receive::<ToChild>() {
+            return Ok(Some(starter));
+        }
+    }
+}
+
+/// From now on this process outlives the one that made it.
+pub(super) fn disarm() -> Result<(), InitError> {
+    set_parent_death_signal(None).map_err(failed("giving up the death signal"))
+}
+
+/// Hooks, the late part of the restrictions, and the program. Returns only on failure.
+fn execute(
+    plan: &Plan,
+    channel: &Channel,
+    request: &CreateRequest,
+    state: &State,
+    executable: &CString,
+) -> InitError {
+    let run = || -> Result<std::convert::Infallible, InitError> {
+        if let Some(hooks) = plan.hooks.as_ref().and_then(|hooks| hooks.start_container().as_deref()) {
+            let mut state = state.clone();
+            state.init = Some(super::state::ProcessId { pid: nix::unistd::getpid().as_raw(), start_time: 0 });
+            hooks::run_all(Phase::StartContainer, Some(hooks), &state.oci_json(Status::Created))?;
+        }
+        exec(&plan.process, channel, request.preserve_fds, executable)
+    };
+    match run() {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+/// The end of init and exec alike: descriptors, signals, seccomp, execve.
+pub(super) fn exec(
+    process: &ProcessPlan,
+    channel: &Channel,
+    preserve_fds: u32,
+    executable: &CString,
+) -> Result<std::convert::Infallible, InitError> {
+    // Nothing of the host's may be open in the program (CVE-2024-21626), whoever forgot to mark it.
+    cloexec_from(3).map_err(failed("closing descriptors"))?;
+    for number in (3..).take(preserve_fds as usize) {
+        keep_over_exec(number).map_err(failed("preserving descriptors"))?;
+    }
+    program::reset_signals().map_err(failed("resetting signals"))?;
+    // The filter comes last: it may forbid everything that is done before it.
+    if let Some(listener) = process.security.confine_late()? {
+        send_listener(channel, &listener)?;
+    }
+    Err(process.program.exec(executable).into())
+}

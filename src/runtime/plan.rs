@@ -1,0 +1,113 @@
+//! From a configuration to what init will do: everything that can be refused before anything is made.
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Hooks, Process, Spec};
+
+use super::create::CreateRequest;
+use super::namespaces::{NamespaceError, Namespaces};
+use super::program::{Program, ProgramError};
+use super::rootfs::{self, PlanFacts, RootfsError, RootfsPlan};
+use super::security::{self, SecurityError};
+use crate::error::{ErrorKind, Kind};
+
+/// Why a configuration cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// There is nothing to run.
+    #[error("process: config.json names no process")]
+    NoProcess,
+    /// `linux.namespaces`.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// `root`, `mounts`, `linux.devices` and their like.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// `process.args` and `process.env`.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// Capabilities, seccomp and their like.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+}
+
+impl Kind for PlanError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            PlanError::NoProcess => ErrorKind::InvalidInput,
+            PlanError::Namespace(source) => source.kind(),
+            PlanError::Rootfs(source) => source.kind(),
+            PlanError::Program(source) => source.kind(),
+            PlanError::Security(source) => source.kind(),
+        }
+    }
+}
+
+/// A process of a container: init, or one that exec adds.
+#[derive(Debug)]
+pub struct ProcessPlan {
+    /// What it executes.
+    pub program: Program,
+    /// Its working directory, in the container.
+    pub cwd: PathBuf,
+    /// Who it is and what it may do.
+    pub security: security::Plan,
+    /// Lines and columns of its terminal.
+    pub console_size: Option<(u16, u16)>,
+}
+
+impl ProcessPlan {
+    /// Plans `process` of the configuration `spec`.
+    pub fn build(spec: &Spec, process: &Process) -> Result<ProcessPlan, PlanError> {
+        let program = Program::plan(
+            process.args().as_deref().unwrap_or_default(),
+            process.env().as_deref().unwrap_or_default(),
+        )?;
+        let size = process.console_size().map(|size| {
+            let cells = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+            (cells(size.height()), cells(size.width()))
+        });
+        let security = security::Plan::new(process, spec.linux().as_ref())?;
+        if !security.labels.is_empty() {
+            security.labels.check(security::label::Host::detect())?;
+        }
+        Ok(ProcessPlan { program, cwd: process.cwd().clone(), security, console_size: size })
+    }
+}
+
+/// A container.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its namespaces.
+    pub namespaces: Namespaces,
+    /// Its root file system.
+    pub rootfs: RootfsPlan,
+    /// Its first process.
+    pub process: ProcessPlan,
+    /// For its UTS namespace.
+    pub hostname: Option<String>,
+    /// Likewise.
+    pub domainname: Option<String>,
+    /// All hooks.
+    pub hooks: Option<Hooks>,
+}
+
+impl Plan {
+    /// Plans a container.
+    pub fn build(request: &CreateRequest) -> Result<Plan, PlanError> {
+        let spec = &request.spec;
+        let process = spec.process().as_ref().ok_or(PlanError::NoProcess)?;
+        let facts = PlanFacts { no_pivot: request.no_pivot };
+        let mut rootfs = rootfs::plan(spec, &request.bundle, facts)?;
+        for destination in &request.copy_up {
+            rootfs.copy_up_volume(destination);
+        }
+        Ok(Plan {
+            namespaces: Namespaces::plan(spec)?,
+            rootfs,
+            process: ProcessPlan::build(spec, process)?,
+            hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+            domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+            hooks: spec.hooks().clone(),
+        })
+    }
+}
