@@ -7,6 +7,7 @@
 pub mod background;
 pub mod bpf;
 pub mod caps;
+pub mod classic_mount;
 pub mod clock;
 pub mod error;
 pub mod exe;
