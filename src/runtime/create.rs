@@ -243,6 +243,8 @@ pub fn create(mut request: CreateRequest) -> Result<Created, CreateError> {
     let host = Host::detect()?;
     let cgroups_path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let paths = cgroup::plan(&host, cgroups_path.as_deref(), &request.id, request.cgroup_driver)?;
+    // Before a record names them: delete kills whoever is in the cgroups of a record.
+    paths.check_unused()?;
     let dir = StateDir::create(&request.state_root, &request.id)?;
     let state = State::intent(Intent {
         id: &request.id,
@@ -315,10 +317,12 @@ fn make(
 ) -> Result<(Child, Option<OwnedFd>), CreateError> {
     half.dir()?.write(&half.state)?;
     half.dir()?.write_config(&request.spec)?;
-    half.cgroup_began = true;
     let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rootless = !nix::unistd::geteuid().is_root();
     let cgroup = Cgroup::create(host, &half.state.cgroup, resources, rootless)?;
+    // Not before: where it fails it leaves nothing, and cgroups that are in use are another container's, whose
+    // processes discarding ours must not kill.
+    half.cgroup_began = true;
     let target = Target { namespaces: &plan.namespaces, of_process: None, placement: cgroup.placement()? };
     let mut child = match launch(target)? {
         Side::Init(channel) => init::run(plan, channel, request, &half.state, root_mount),
