@@ -66,6 +66,12 @@ impl<R: Read + AsFd> Lines<R> {
         }
     }
 
+    /// Reads and forgets everything until end of file, however long it takes.
+    pub fn drain(mut self) {
+        // An error ends it as well.
+        let _ = std::io::copy(&mut self.source, &mut std::io::sink());
+    }
+
     /// The next line, or None at end of file.
     pub fn try_line(&mut self) -> Option<String> {
         loop {

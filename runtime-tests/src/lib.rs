@@ -7,7 +7,7 @@
 //! - [`command`]: running a command with a deadline; [`events`]: waiting for something to happen, never by the clock.
 //! - [`cgroup`]: the values of a container's cgroup as the host sees them, on v1 and v2.
 //! - [`terminal`]: the caller's end of a console socket. [`kill_point`]: stops a command at its n-th system call.
-//! - [`image`]: small images as archives, made without any other tool.
+//! - [`image`]: small images as archives, made without any other tool. [`registry`]: registries, honest and not.
 //!
 //! A need that the machine does not meet fails the test with its name; nothing is skipped.
 #![expect(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
@@ -21,6 +21,7 @@ pub mod image;
 pub mod kill_point;
 pub mod leaks;
 pub mod needs;
+pub mod registry;
 mod sys;
 pub mod terminal;
 

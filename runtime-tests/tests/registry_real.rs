@@ -1,0 +1,229 @@
+//! `corten pull` from Debian's docker-registry, filled by skopeo: each kind of manifest and of layer.
+
+use runtime_tests::image::{Image, Tar, digest, gzip};
+use runtime_tests::registry::{DockerRegistry, INDEX, MANIFEST};
+use runtime_tests::{Outcome, needs, run};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+struct World {
+    dir: tempfile::TempDir,
+    registry: DockerRegistry,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let registry = DockerRegistry::start(&dir.path().join("registry"));
+        Self { dir, registry }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn reference(&self, name: &str) -> String {
+        format!("{}/{name}", self.registry.address())
+    }
+
+    /// Copies `source` to the registry.
+    fn push(&self, args: &[&str], source: &str, name: &str) {
+        let mut skopeo = Command::new(needs::program("skopeo", "skopeo"));
+        skopeo.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]).args(args);
+        run(skopeo.arg(source).arg(format!("docker://{}", self.reference(name)))).ok();
+    }
+
+    fn corten(&self, root: &str, args: &[&str]) -> Outcome {
+        let mut command = Command::new(needs::corten());
+        run(command.arg("--root").arg(self.path(root)).args(args).env("HOME", self.dir.path()))
+    }
+
+    /// Pulls into a new store and returns what `--format json` prints.
+    fn pull(&self, root: &str, args: &[&str], name: &str) -> Value {
+        let reference = self.reference(name);
+        self.corten(root, &[&["pull", "--format", "json"], args, &[reference.as_str()]].concat()).ok().json()
+    }
+}
+
+fn image(word: &str) -> Image {
+    Image {
+        layers: vec![
+            Tar::new().dir("etc/").file("etc/word", 0o644, word.repeat(2000).as_bytes()).finish(),
+            Tar::new().file("top", 0o755, word.as_bytes()).finish(),
+        ],
+        config: json!({"Cmd": ["/bin/true"]}),
+    }
+}
+
+/// Writes an image layout with these blobs.
+fn layout(dir: &Path, blobs: &[Vec<u8>], index: &Value) {
+    std::fs::create_dir_all(dir.join("blobs/sha256")).expect("layout");
+    std::fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("oci-layout");
+    std::fs::write(dir.join("index.json"), index.to_string()).expect("index.json");
+    for blob in blobs {
+        let name = digest(blob).replace("sha256:", "blobs/sha256/");
+        std::fs::write(dir.join(name), blob).expect("blob");
+    }
+}
+
+/// The layers' contents as they are in a store.
+fn unpacked(root: &Path) -> Vec<String> {
+    let mut found: Vec<String> = std::fs::read_dir(root.join("layers"))
+        .expect("layers")
+        .map(|entry| entry.expect("entry").path().join("fs"))
+        .map(|fs| {
+            let read = |name: &str| std::fs::read_to_string(fs.join(name)).ok();
+            read("top").or(read("etc/word").map(|text| format!("word {}", text.len()))).unwrap_or_default()
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn every_packing_of_one_image() {
+    let world = World::new();
+    let archive = world.path("image.tar");
+    std::fs::write(&archive, image("corten").oci_archive("v")).expect("archive");
+    let source = format!("oci-archive:{}:v", archive.display());
+    world.push(&[], &source, "t/app:oci");
+    world.push(&["--format", "v2s2"], &source, "t/app:docker");
+    world.push(&["--dest-compress-format", "zstd", "--dest-force-compress-format"], &source, "t/app:zstd");
+    plain_layers(&world);
+
+    let mut kinds = Vec::new();
+    for name in ["oci", "docker", "zstd", "plain"] {
+        let pulled = world.pull(name, &[], &format!("t/app:{name}"));
+        assert_eq!((&pulled["layers"], &pulled["unpacked"]), (&json!(2), &json!(2)), "{name}");
+        assert_eq!(unpacked(&world.path(name)), ["corten", "word 12000"], "{name}");
+        kinds.push(manifest(&world.path(name)));
+    }
+    let kind = |at: usize| (kinds[at]["mediaType"].as_str(), kinds[at]["layers"][0]["mediaType"].as_str());
+    let layer = |suffix: &str| format!("application/vnd.oci.image.layer.v1.tar{suffix}");
+    assert_eq!(kind(0), (Some(MANIFEST), Some(layer("+gzip").as_str())));
+    assert_eq!(
+        kind(1),
+        (
+            Some("application/vnd.docker.distribution.manifest.v2+json"),
+            Some("application/vnd.docker.image.rootfs.diff.tar.gzip")
+        )
+    );
+    assert_eq!(kind(2), (Some(MANIFEST), Some(layer("+zstd").as_str())));
+    assert_eq!(kind(3), (Some(MANIFEST), Some(layer("").as_str())));
+
+    // One store: the same layers in another packing are fetched, because content is complete, but not
+    // unpacked again.
+    let again = world.pull("oci", &[], "t/app:zstd");
+    assert_eq!(again["unpacked"], json!(0));
+    assert_eq!(std::fs::read_dir(world.path("oci/layers")).expect("layers").count(), 2);
+}
+
+/// skopeo packs layers when it pushes, unless no digest may change.
+fn plain_layers(world: &World) {
+    let image = image("corten");
+    let config = image.blobs().config;
+    let describe =
+        |kind: &str, bytes: &[u8]| json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()});
+    let layers: Vec<_> =
+        image.layers.iter().map(|layer| describe("application/vnd.oci.image.layer.v1.tar", layer)).collect();
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "layers": layers,
+        "config": describe("application/vnd.oci.image.config.v1+json", &config)});
+    let manifest = manifest.to_string().into_bytes();
+    let index = json!({"schemaVersion": 2, "manifests": [describe(MANIFEST, &manifest)]});
+    let mut blobs = image.layers;
+    blobs.extend([config, manifest]);
+    layout(&world.path("plain-layout"), &blobs, &index);
+    let source = format!("oci:{}", world.path("plain-layout").display());
+    world.push(&["--preserve-digests"], &source, "t/app:plain");
+}
+
+/// The only manifest that a store's index points to.
+fn manifest(root: &Path) -> Value {
+    let read = |path: PathBuf| -> Value {
+        serde_json::from_slice(&std::fs::read(&path).expect("a JSON file of the store")).expect("JSON")
+    };
+    let index = read(root.join("content/index.json"));
+    let digest = index["manifests"][0]["digest"].as_str().expect("a digest");
+    read(root.join("content").join(digest.replace("sha256:", "blobs/sha256/")))
+}
+
+#[test]
+fn an_index_gives_the_image_of_the_platform() {
+    let world = World::new();
+    let mut blobs = Vec::new();
+    let mut entries = Vec::new();
+    for (architecture, word) in [("amd64", "intel"), ("arm64", "arm"), ("s390x", "ibm")] {
+        let image = image(word);
+        let mut config: Value = serde_json::from_slice(&image.blobs().config).expect("a configuration");
+        config["architecture"] = json!(architecture);
+        let config = config.to_string().into_bytes();
+        let layers: Vec<_> = image.layers.iter().map(|layer| gzip(layer)).collect();
+        let describe = |kind: &str, bytes: &[u8]| json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()});
+        let described: Vec<_> = layers
+            .iter()
+            .map(|layer| describe("application/vnd.oci.image.layer.v1.tar+gzip", layer))
+            .collect();
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "layers": described,
+            "config": describe("application/vnd.oci.image.config.v1+json", &config)});
+        let manifest = manifest.to_string().into_bytes();
+        let mut entry = describe(MANIFEST, &manifest);
+        entry["platform"] = json!({"os": "linux", "architecture": architecture});
+        entries.push(entry);
+        blobs.extend(layers);
+        blobs.extend([config, manifest]);
+    }
+    let index =
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string().into_bytes();
+    let top = json!({"schemaVersion": 2, "manifests": [
+        {"mediaType": INDEX, "digest": digest(&index), "size": index.len()}]});
+    blobs.push(index.clone());
+    layout(&world.path("layout"), &blobs, &top);
+    let source = format!("oci:{}", world.path("layout").display());
+    world.push(&["--all", "--preserve-digests"], &source, "t/multi:v");
+
+    let pulled = world.pull("amd64", &["--platform", "linux/amd64"], "t/multi:v");
+    assert_eq!(pulled["digest"], json!(digest(&index)), "of what the tag names");
+    assert_eq!(unpacked(&world.path("amd64"))[0], "intel");
+    world.pull("arm64", &["--platform", "linux/aarch64"], &format!("t/multi@{}", digest(&index)));
+    assert_eq!(unpacked(&world.path("arm64"))[0], "arm");
+    // A manifest that is named itself, and that is for another machine.
+    let ibm = format!("t/multi@{}", entries[2]["digest"].as_str().expect("a digest"));
+    let reference = world.reference(&ibm);
+    let error = world.corten("s390x", &["pull", "--platform", "linux/amd64", &reference]).exits(125);
+    assert!(error.stderr.contains("is for the platform linux/s390x"), "{}", error.stderr);
+    world.pull("s390x", &["--platform", "linux/s390x"], &ibm);
+}
+
+#[test]
+fn skopeo_reads_what_was_pulled() {
+    let world = World::new();
+    let archive = world.path("image.tar");
+    std::fs::write(&archive, image("corten").oci_archive("v")).expect("archive");
+    world.push(&[], &format!("oci-archive:{}:v", archive.display()), "t/app:v");
+    world.pull("root", &[], "t/app:v");
+    let mut skopeo = Command::new(needs::program("skopeo", "skopeo"));
+    let store = format!("oci:{}:{}", world.path("root/content").display(), world.reference("t/app:v"));
+    let copy = format!("oci-archive:{}", world.path("copy.tar").display());
+    run(skopeo.args(["copy", "--quiet", "--insecure-policy", &store, &copy])).ok();
+}
+
+#[test]
+fn what_the_registry_does_not_have() {
+    let world = World::new();
+    let archive = world.path("image.tar");
+    std::fs::write(&archive, image("corten").oci_archive("v")).expect("archive");
+    world.push(&[], &format!("oci-archive:{}:v", archive.display()), "t/app:v");
+    for (name, text) in [("t/other:v", "no such"), ("t/app:w", "does not have it")] {
+        let outcome = world.corten("root", &["pull", &world.reference(name)]).exits(125);
+        assert!(outcome.stderr.contains(&world.reference(name)), "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains(text) || outcome.stderr.contains("does not have it"),
+            "{}",
+            outcome.stderr
+        );
+    }
+    let absent = digest(b"absent");
+    let outcome = world.corten("root", &["pull", &world.reference(&format!("t/app@{absent}"))]).exits(125);
+    assert!(outcome.stderr.contains(&absent), "{}", outcome.stderr);
+}
