@@ -122,6 +122,16 @@ pub fn with_manifest(mut image: Blobs, edit: impl FnOnce(&mut Value)) -> Blobs {
     image
 }
 
+/// An image with another blob in place of its n-th layer; the configuration stays as it is.
+pub fn with_layer(mut image: Blobs, nth: usize, blob: Vec<u8>) -> Blobs {
+    let (name, size) = (digest(&blob), blob.len());
+    image.blobs[nth] = (name.clone(), blob);
+    with_manifest(image, |manifest| {
+        manifest["layers"][nth]["digest"] = name.into();
+        manifest["layers"][nth]["size"] = size.into();
+    })
+}
+
 /// A registry in a thread of the test. It answers until the test's process ends.
 #[derive(Debug)]
 pub struct Registry {

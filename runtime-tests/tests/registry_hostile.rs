@@ -3,10 +3,11 @@
 
 use runtime_tests::image::{Blobs, Image, Tar, digest};
 use runtime_tests::registry::{
-    Answer, Body, INDEX, MANIFEST, Registry, Site, blob_path, site, with_manifest,
+    Answer, Body, INDEX, MANIFEST, Registry, Site, blob_path, site, with_layer, with_manifest,
 };
 use runtime_tests::{Outcome, needs, run};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -260,7 +261,7 @@ fn documents_that_are_no_image() {
     refused(layer("mediaType", "application/vnd.oci.image.layer.nondistributable.v1.tar"), &["is foreign"]);
     refused(layer("mediaType", "application/x-evil"), &["media type \"application/x-evil\""]);
     refused(layer("digest", "sha256:../../../../etc/passwd"), &["not valid JSON"]);
-    refused(manifest_edited(|manifest| manifest["config"]["size"] = json!(1 << 40)), &["is too large"]);
+    refused(manifest_edited(|manifest| manifest["config"]["size"] = json!(1u64 << 40)), &["is too large"]);
     refused(
         manifest_edited(|manifest| {
             manifest["layers"].as_array_mut().expect("layers").pop();
@@ -303,23 +304,18 @@ fn hostile_layers() {
 
 #[test]
 fn a_layer_that_is_not_gzip() {
-    let image = image();
-    let bytes = b"not gzip at all".to_vec();
-    let name = digest(&bytes);
-    let size = bytes.len();
-    let image = with_manifest(image, |manifest| {
-        manifest["layers"][0]["digest"] = json!(name);
-        manifest["layers"][0]["size"] = json!(size);
-    });
-    let mut site = site("t/app", "v", &image);
-    site.insert(format!("/v2/t/app/blobs/{name}"), Answer::new("x", bytes));
-    refused(site, &["cannot unpack layer", &name, "media type says gzip"]);
+    let image = with_layer(image(), 0, b"not gzip at all".to_vec());
+    refused(site("t/app", "v", &image), &["cannot unpack layer", &image.blobs[0].0, "media type says gzip"]);
 }
 
 #[test]
 fn a_bomb() {
-    let tar = Tar::new().file("zeros", 0o644, &vec![0; 256 << 20]).finish();
-    let image = layers(&[tar]);
+    // 256 MiB of zeros, packed as tight as gzip can.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&Tar::new().file("zeros", 0o644, &vec![0; 256 << 20]).finish()).expect("gzip");
+    let bomb = encoder.finish().expect("gzip");
+    assert!(bomb.len() < 512 << 10, "{} bytes", bomb.len());
+    let image = with_layer(image(), 0, bomb);
     refused(site("t/app", "v", &image), &["cannot unpack layer", "times the size of its blob"]);
 }
 
@@ -387,7 +383,11 @@ fn bad_references() {
         let host = Host::new();
         let outcome = host.pull(reference).exits(125);
         assert_eq!(outcome.stdout, "");
-        assert!(outcome.stderr.contains("reference"), "{reference:?}: {}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("reference") || outcome.stderr.contains("image name"),
+            "{reference:?}: {}",
+            outcome.stderr
+        );
         host.is_empty();
     }
 }

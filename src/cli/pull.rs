@@ -105,7 +105,9 @@ pub fn fetch(
 ) -> anyhow::Result<Pulled> {
     let found = match &args.creds {
         Some(text) => match text.split_once(':') {
-            Some((user, password)) if !user.is_empty() => Found::Credentials(Credentials::new(user, password)),
+            Some((user, password)) if !user.is_empty() => {
+                Found::Credentials(Credentials::new(user, password))
+            }
             _ => bail!("invalid --creds: want USER:PASSWORD"),
         },
         None => {
@@ -116,7 +118,8 @@ pub fn fetch(
     };
     let bars = Bars::default();
     let progress: &dyn Progress = if quiet || !std::io::stderr().is_terminal() { &Quiet } else { &bars };
-    let options = Options { platform: args.platform.clone(), credentials: found, progress, ..Options::default() };
+    let options =
+        Options { platform: args.platform.clone(), credentials: found, progress, ..Options::default() };
     Ok(pull::pull(store, reference, options)?)
 }
 

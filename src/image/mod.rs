@@ -3,6 +3,7 @@
 pub mod digest;
 pub mod manifest;
 pub mod platform;
+pub mod pull;
 pub mod reference;
 pub mod registry;
 pub mod snapshot;

@@ -31,57 +31,63 @@ pub enum PullError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
     #[error("cannot use the manifest {digest} of {reference}")]
     Manifest {
-        reference: Reference,
+        reference: Box<Reference>,
         digest: Digest,
         #[source]
-        source: ManifestError,
+        source: Box<ManifestError>,
     },
     #[error("cannot use the configuration {digest} of {reference}")]
     Config {
-        reference: Reference,
+        reference: Box<Reference>,
         digest: Digest,
         #[source]
-        source: ManifestError,
+        source: Box<ManifestError>,
     },
     #[error("manifest {digest} of {reference} has {got} bytes, but its index says {want}")]
-    ManifestSize { reference: Reference, digest: Digest, want: u64, got: u64 },
+    ManifestSize { reference: Box<Reference>, digest: Digest, want: u64, got: u64 },
     #[error("indexes of {reference} are nested more than {INDEX_DEPTH} deep")]
-    Nested { reference: Reference },
+    Nested { reference: Box<Reference> },
     #[error("{reference} is for the platform {got}, want {wanted}: --platform {got} pulls it all the same")]
-    Platform { reference: Reference, wanted: Platform, got: Platform },
+    Platform { reference: Box<Reference>, wanted: Box<Platform>, got: Box<Platform> },
     #[error("cannot unpack layer {digest} of {reference}")]
     Layer {
-        reference: Reference,
+        reference: Box<Reference>,
         digest: Digest,
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     #[error("cannot store blob {digest} of {reference}")]
     Blob {
-        reference: Reference,
+        reference: Box<Reference>,
         digest: Digest,
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     #[error("cannot write blob {digest} of {reference}")]
     Write {
-        reference: Reference,
+        reference: Box<Reference>,
         digest: Digest,
         #[source]
         source: std::io::Error,
     },
 }
 
+impl From<StoreError> for PullError {
+    fn from(source: StoreError) -> PullError {
+        PullError::Store(Box::new(source))
+    }
+}
+
 impl Kind for PullError {
     fn kind(&self) -> ErrorKind {
         match self {
             PullError::Registry(source) => source.kind(),
-            PullError::Store(source)
-            | PullError::Layer { source, .. }
-            | PullError::Blob { source, .. } => source.kind(),
+            PullError::Store(source) | PullError::Layer { source, .. } | PullError::Blob { source, .. } => {
+                source.kind()
+            }
             PullError::Manifest { source, .. } | PullError::Config { source, .. } => source.kind(),
             PullError::ManifestSize { .. } | PullError::Nested { .. } => ErrorKind::Corrupt,
             PullError::Platform { .. } => ErrorKind::NotFound,
@@ -173,8 +179,8 @@ pub struct Pulled {
 /// fetched again.
 ///
 /// # Errors
-/// The first failure; then nothing of this image is visible but whole layers and whole blobs, which the next
-/// attempt uses.
+/// The first failure. After a failure of the network, whole layers and blobs stay for the next attempt, without
+/// a name; after any other, what was added is collected.
 pub fn pull(store: &Store, reference: &Reference, options: Options<'_>) -> Result<Pulled> {
     let client = Client::new(reference, options.credentials.clone(), options.patience);
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
@@ -185,13 +191,25 @@ pub fn pull(store: &Store, reference: &Reference, options: Options<'_>) -> Resul
     let (config, config_bytes) = configuration(&client, store, reference, &manifest)?;
     let got = config.platform();
     if wanted.suits(&got).is_none() {
-        return Err(PullError::Platform { reference: reference.clone(), wanted, got });
+        return Err(PullError::Platform {
+            reference: Box::new(reference.clone()),
+            wanted: Box::new(wanted),
+            got: Box::new(got),
+        });
     }
     let work = layers::Work { client: &client, import: &import, reference, options: &options };
-    let (unpacked, downloaded) = work.run(&manifest, &config)?;
-    import.put_blob(&config_bytes)?;
-    let image = commit(&import, reference, &fetched, &manifest)?;
-    Ok(Pulled { image, digest, unpacked, downloaded })
+    let result = work.run(&manifest, &config).and_then(|(unpacked, downloaded)| {
+        import.put_blob(&config_bytes)?;
+        let image = commit(&import, reference, &fetched, &manifest)?;
+        Ok(Pulled { image, digest, unpacked, downloaded })
+    });
+    if let Err(error) = &result
+        && !matches!(error.kind(), ErrorKind::Network | ErrorKind::TimedOut)
+        && let Err(error) = import.abandon()
+    {
+        tracing::warn!("cannot collect what a failed pull has left: {}", crate::error::chain(&error));
+    }
+    result
 }
 
 /// Follows indexes down to the image manifest for `wanted`.
@@ -203,7 +221,11 @@ fn choose(
 ) -> Result<(Fetched, Manifest)> {
     let mut fetched = first;
     for _ in 0..=INDEX_DEPTH {
-        let bad = |source| PullError::Manifest { reference: reference.clone(), digest: fetched.digest, source };
+        let bad = |source| PullError::Manifest {
+            reference: Box::new(reference.clone()),
+            digest: fetched.digest,
+            source: Box::new(source),
+        };
         let index = match manifest::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(bad)? {
             Document::Manifest(manifest) => return Ok((fetched, manifest)),
             Document::Index(index) => index,
@@ -212,7 +234,7 @@ fn choose(
         let mut next = client.manifest_by_digest(&entry.digest)?;
         let got = next.bytes.len() as u64;
         if got != entry.size {
-            let reference = reference.clone();
+            let reference = Box::new(reference.clone());
             return Err(PullError::ManifestSize { reference, digest: entry.digest, want: entry.size, got });
         }
         // The index has the last word on what the document is, so check the registry's word against it here.
@@ -225,7 +247,7 @@ fn choose(
         next.media_type = Some(entry.media_type.clone());
         fetched = next;
     }
-    Err(PullError::Nested { reference: reference.clone() })
+    Err(PullError::Nested { reference: Box::new(reference.clone()) })
 }
 
 fn configuration(
@@ -241,18 +263,24 @@ fn configuration(
     } else {
         client.small_blob(descriptor)?
     };
-    let bad = |source| PullError::Config { reference: reference.clone(), digest, source };
+    let bad = |source| PullError::Config {
+        reference: Box::new(reference.clone()),
+        digest,
+        source: Box::new(source),
+    };
     let config = Config::parse(&bytes).map_err(bad)?;
     config.check_layers(manifest.layers.len()).map_err(bad)?;
     Ok((config, bytes))
 }
 
-fn commit(import: &Import<'_>, reference: &Reference, fetched: &Fetched, manifest: &Manifest) -> Result<Image> {
+fn commit(
+    import: &Import<'_>,
+    reference: &Reference,
+    fetched: &Fetched,
+    manifest: &Manifest,
+) -> Result<Image> {
     let digest = import.put_blob(&fetched.bytes)?;
-    let descriptor = Descriptor {
-        media_type: manifest.media_type.to_owned(),
-        digest,
-        size: fetched.bytes.len() as u64,
-    };
+    let descriptor =
+        Descriptor { media_type: manifest.media_type.to_owned(), digest, size: fetched.bytes.len() as u64 };
     Ok(import.commit_image(Some(reference), &descriptor)?)
 }

@@ -9,7 +9,8 @@ use crate::image::store::{Import, Slot, StagingLayer, StoreError};
 use crate::image::unpack::{Limits, Unpacked};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -44,7 +45,7 @@ impl<'a> Work<'a> {
     /// Makes every layer and its blob present; returns how many were unpacked and the bytes downloaded.
     pub(super) fn run(&self, manifest: &'a Manifest, config: &Config) -> Result<(usize, u64)> {
         let tasks = self.claim(manifest, config)?;
-        let order: Vec<usize> = tasks.iter().map(|task| task.at).collect();
+        let order: Vec<(usize, &Layer)> = tasks.iter().map(|task| (task.at, task.layer)).collect();
         let unpacked = tasks.iter().filter(|task| task.staging.is_some()).count();
         let workers = self.options.parallel.clamp(1, 16).min(tasks.len());
         let downloaded = AtomicU64::new(0);
@@ -107,18 +108,20 @@ impl<'a> Work<'a> {
     }
 
     /// Publishes layers in order as they become ready; the first failure ends it.
-    fn commit(&self, order: &[usize], from: mpsc::Receiver<Result<Ready<'a>>>) -> Result<()> {
+    fn commit(&self, order: &[(usize, &Layer)], from: mpsc::Receiver<Result<Ready<'a>>>) -> Result<()> {
         let mut waiting = BTreeMap::new();
         let mut order = order.iter().peekable();
         for ready in from {
             let ready = ready?;
             waiting.insert(ready.at, ready.staged);
-            while let Some(staged) = order.peek().and_then(|at| waiting.remove(*at)) {
-                let Some(at) = order.next() else { break };
+            while let Some((at, layer)) = order.peek()
+                && let Some(staged) = waiting.remove(at)
+            {
                 if let Some((staging, unpacked)) = staged {
-                    staging.commit(unpacked)?;
+                    staging.commit(unpacked).map_err(|source| self.unpack_error(layer, source))?;
                 }
                 self.options.progress.done(*at);
+                order.next();
             }
         }
         Ok(())
@@ -134,12 +137,12 @@ impl<'a> Work<'a> {
         let unpacked = if need == Need::Unpacking {
             let blob: File = self.import.store().open_blob(&layer.descriptor.digest)?;
             self.options.progress.verified(at);
-            self.unpack(&staging, layer, blob).map_err(bad)?
+            staging.unpack(blob, layer.compression, &Limits::default()).map_err(bad)?
         } else {
             let (writer, reader) = pipe::pipe();
             thread::scope(|scope| {
                 let fetching = scope.spawn(move || self.fetch(at, layer, downloaded, Some(writer)));
-                let unpacked = self.unpack(&staging, layer, reader);
+                let unpacked = staging.unpack(reader, layer.compression, &Limits::default());
                 let fetched = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 // A download that failed is the reason why unpacking did.
                 fetched.and_then(|()| unpacked.map_err(bad))
@@ -148,17 +151,12 @@ impl<'a> Work<'a> {
         Ok(Ready { at, staged: Some((staging, unpacked)) })
     }
 
-    fn unpack(
-        &self,
-        staging: &StagingLayer<'a>,
-        layer: &Layer,
-        blob: impl Read + Send,
-    ) -> std::result::Result<Unpacked, StoreError> {
-        staging.unpack(blob, layer.compression, &Limits::default())
-    }
-
     fn unpack_error(&self, layer: &Layer, source: StoreError) -> PullError {
-        PullError::Layer { reference: self.reference.clone(), digest: layer.descriptor.digest, source }
+        PullError::Layer {
+            reference: Box::new(self.reference.clone()),
+            digest: layer.descriptor.digest,
+            source: Box::new(source),
+        }
     }
 
     /// Downloads a blob into the store, and passes its bytes on to whoever unpacks them.
@@ -170,7 +168,11 @@ impl<'a> Work<'a> {
         mut writer: Option<pipe::Writer>,
     ) -> Result<()> {
         let Descriptor { digest, size, .. } = layer.descriptor;
-        let stored = |source| PullError::Blob { reference: self.reference.clone(), digest, source };
+        let stored = |source| PullError::Blob {
+            reference: Box::new(self.reference.clone()),
+            digest,
+            source: Box::new(source),
+        };
         let mut blob = self.import.blob_writer(&digest, size).map_err(stored)?;
         let mut reader = self.client.blob(&layer.descriptor);
         let mut spare = Vec::new();
@@ -196,17 +198,18 @@ impl<'a> Work<'a> {
             chunk.truncate(filled);
             seen += filled as u64;
             downloaded.fetch_add(filled as u64, Ordering::Relaxed);
-            let failed = |source| PullError::Write { reference: self.reference.clone(), digest, source };
+            let failed =
+                |source| PullError::Write { reference: Box::new(self.reference.clone()), digest, source };
             blob.write_all(&chunk).map_err(failed)?;
-            match &writer {
-                Some(open) if !open.send(chunk) => {
-                    if size - seen > EXPLAIN_MAX {
-                        return Ok(());
-                    }
-                    writer = None;
+            let Some(open) = &writer else {
+                spare = chunk;
+                continue;
+            };
+            if !open.send(chunk) {
+                if size - seen > EXPLAIN_MAX {
+                    return Ok(());
                 }
-                Some(_) => {}
-                None => spare = chunk,
+                writer = None;
             }
         }
         if let Some(writer) = writer {
@@ -222,7 +225,7 @@ impl<'a> Work<'a> {
     }
 
     fn wrong_digest(&self, want: Digest, got: Digest) -> PullError {
-        let subject = Subject::Blob { reference: self.reference.clone(), digest: want };
+        let subject = Arc::new(Subject::Blob { reference: self.reference.clone(), digest: want });
         RegistryError::WrongDigest { subject, want, got }.into()
     }
 }

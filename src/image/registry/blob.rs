@@ -4,6 +4,7 @@ use super::error::{RegistryError, Subject};
 use super::http::{Body, Request};
 use super::origin::Url;
 use std::fmt;
+use std::sync::Arc;
 use ureq::http::header;
 
 type Result<T> = std::result::Result<T, RegistryError>;
@@ -26,7 +27,7 @@ const PROGRESS: u64 = 1 << 20;
 /// ```
 pub struct BlobReader<'a> {
     client: &'a Client,
-    subject: Subject,
+    subject: Arc<Subject>,
     url: Url,
     size: u64,
     offset: u64,
@@ -48,7 +49,7 @@ impl fmt::Debug for BlobReader<'_> {
 }
 
 impl<'a> BlobReader<'a> {
-    pub(super) fn new(client: &'a Client, subject: Subject, url: Url, size: u64) -> BlobReader<'a> {
+    pub(super) fn new(client: &'a Client, subject: Arc<Subject>, url: Url, size: u64) -> BlobReader<'a> {
         BlobReader { client, subject, url, size, offset: 0, body: None, failures: 0, failed_at: 0 }
     }
 

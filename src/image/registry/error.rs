@@ -7,6 +7,7 @@ use crate::image::reference::Reference;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What was asked for; every error names it.
@@ -49,78 +50,78 @@ pub enum RegistryError {
     NoAuthority { path: PathBuf },
     #[error("cannot fetch the {subject}: cannot look up the host {host:?}")]
     Lookup {
-        subject: Subject,
+        subject: Arc<Subject>,
         host: String,
         #[source]
         source: io::Error,
     },
     #[error("cannot fetch the {subject}: cannot connect to {origin}")]
     Connect {
-        subject: Subject,
+        subject: Arc<Subject>,
         origin: Origin,
         #[source]
         source: io::Error,
     },
     #[error("cannot fetch the {subject}: the connection to {origin} broke")]
     Broken {
-        subject: Subject,
+        subject: Arc<Subject>,
         origin: Origin,
         #[source]
         source: io::Error,
     },
     #[error("cannot fetch the {subject}: {origin} does not speak HTTP as it should")]
     Http {
-        subject: Subject,
+        subject: Arc<Subject>,
         origin: Origin,
         #[source]
         source: Box<ureq::Error>,
     },
     #[error("cannot fetch the {subject}: {origin} {what} for {} seconds", after.as_secs_f32())]
-    TimedOut { subject: Subject, origin: Origin, what: &'static str, after: Duration },
+    TimedOut { subject: Arc<Subject>, origin: Origin, what: &'static str, after: Duration },
     #[error("cannot fetch the {subject}: cancelled")]
-    Cancelled { subject: Subject },
+    Cancelled { subject: Arc<Subject> },
     #[error("cannot fetch the {subject}: the registry sent a bad URL")]
     Url {
-        subject: Subject,
+        subject: Arc<Subject>,
         #[source]
         source: UrlError,
     },
     #[error("cannot fetch the {subject}: {from} redirects to {to}, which is not encrypted")]
-    Downgrade { subject: Subject, from: Origin, to: Origin },
+    Downgrade { subject: Arc<Subject>, from: Origin, to: Origin },
     #[error("cannot fetch the {subject}: more than {limit} redirects")]
-    Redirects { subject: Subject, limit: u32 },
+    Redirects { subject: Arc<Subject>, limit: u32 },
     #[error("cannot fetch the {subject}: the token service {realm} is not encrypted")]
-    Realm { subject: Subject, realm: Origin },
+    Realm { subject: Arc<Subject>, realm: Origin },
     #[error("cannot fetch the {subject}: the registry wants an authentication that is not supported")]
-    Challenge { subject: Subject },
+    Challenge { subject: Arc<Subject> },
     #[error("cannot fetch the {subject}: unauthorized{}{}", said(message), helper(program))]
-    Unauthorized { subject: Subject, message: String, program: Option<String> },
+    Unauthorized { subject: Arc<Subject>, message: String, program: Option<String> },
     #[error("cannot fetch the {subject}: access denied{}", said(message))]
-    Denied { subject: Subject, message: String },
+    Denied { subject: Arc<Subject>, message: String },
     #[error("cannot fetch the {subject}: the registry has no such repository")]
-    NameUnknown { subject: Subject },
+    NameUnknown { subject: Arc<Subject> },
     #[error("cannot fetch the {subject}: the registry does not have it")]
-    NotFound { subject: Subject },
+    NotFound { subject: Arc<Subject> },
     #[error("cannot fetch the {subject}: the registry answers with status {status}{}", said(message))]
-    Status { subject: Subject, status: u16, message: String },
+    Status { subject: Arc<Subject>, status: u16, message: String },
     #[error("cannot fetch the {subject}: the answer is larger than {limit} bytes")]
-    TooLarge { subject: Subject, limit: u64 },
+    TooLarge { subject: Arc<Subject>, limit: u64 },
     #[error("cannot fetch the {subject}: the answer is not a token")]
     Token {
-        subject: Subject,
+        subject: Arc<Subject>,
         #[source]
         source: serde_json::Error,
     },
     #[error("cannot fetch the {subject}: the token has characters that no header may carry")]
-    TokenCharacters { subject: Subject },
+    TokenCharacters { subject: Arc<Subject> },
     #[error("the {subject} is wrong: its digest is {got}, want {want}")]
-    WrongDigest { subject: Subject, want: Digest, got: Digest },
+    WrongDigest { subject: Arc<Subject>, want: Digest, got: Digest },
     #[error("the {subject} has the wrong size: the registry sends {got} bytes, want {want}")]
-    WrongSize { subject: Subject, want: u64, got: u64 },
+    WrongSize { subject: Arc<Subject>, want: u64, got: u64 },
     #[error("the {subject} is too long: more than {want} bytes")]
-    TooLong { subject: Subject, want: u64 },
+    TooLong { subject: Arc<Subject>, want: u64 },
     #[error("the {subject} is truncated: {got} of {want} bytes")]
-    Truncated { subject: Subject, want: u64, got: u64 },
+    Truncated { subject: Arc<Subject>, want: u64, got: u64 },
 }
 
 fn said(message: &str) -> String {

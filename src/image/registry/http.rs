@@ -8,7 +8,7 @@ use super::origin::{Origin, Scheme, Url};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use ureq::http::{self, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
@@ -66,7 +66,7 @@ pub struct Authorization {
 /// A GET request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    pub subject: Subject,
+    pub subject: Arc<Subject>,
     pub url: Url,
     /// Value of `Accept`, if any.
     pub accept: Option<&'static str>,
@@ -104,7 +104,7 @@ impl Response {
 /// A body that must keep its pace.
 pub struct Body {
     reader: BodyReader<'static>,
-    subject: Subject,
+    subject: Arc<Subject>,
     origin: Origin,
     pace: Pace,
 }
@@ -338,7 +338,12 @@ fn read_authorities(path: &Path) -> Result<RootCerts> {
 }
 
 /// Names a failure of the HTTP library after what failed.
-fn failure(subject: &Subject, origin: &Origin, patience: &Patience, error: ureq::Error) -> RegistryError {
+fn failure(
+    subject: &Arc<Subject>,
+    origin: &Origin,
+    patience: &Patience,
+    error: ureq::Error,
+) -> RegistryError {
     use io::ErrorKind as K;
     let subject = subject.clone();
     let origin = origin.clone();

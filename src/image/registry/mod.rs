@@ -26,7 +26,7 @@ use crate::image::manifest::{Descriptor, MANIFEST_MAX};
 use crate::image::reference::Reference;
 use serde::Deserialize;
 use std::fmt;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use ureq::http::header;
 
@@ -113,7 +113,7 @@ impl Client {
             (None, Some(tag)) => self.fetch_manifest(tag, None),
             // A reference has one of the two.
             (None, None) => {
-                Err(RegistryError::NotFound { subject: Subject::Manifest(self.reference.clone()) })
+                Err(RegistryError::NotFound { subject: Arc::new(Subject::Manifest(self.reference.clone())) })
             }
         }
     }
@@ -125,7 +125,7 @@ impl Client {
 
     /// A blob of the repository, from its first byte; the reader checks its size, not its digest.
     pub fn blob(&self, descriptor: &Descriptor) -> BlobReader<'_> {
-        let subject = Subject::Blob { reference: self.reference.clone(), digest: descriptor.digest };
+        let subject = self.blob_subject(descriptor);
         let url = self.url("blobs", &descriptor.digest.to_string());
         BlobReader::new(self, subject, url, descriptor.size)
     }
@@ -143,10 +143,14 @@ impl Client {
         }
         let got = Digest::of(&bytes);
         if got != descriptor.digest {
-            let subject = Subject::Blob { reference: self.reference.clone(), digest: descriptor.digest };
+            let subject = self.blob_subject(descriptor);
             return Err(RegistryError::WrongDigest { subject, want: descriptor.digest, got });
         }
         Ok(bytes)
+    }
+
+    fn blob_subject(&self, descriptor: &Descriptor) -> Arc<Subject> {
+        Arc::new(Subject::Blob { reference: self.reference.clone(), digest: descriptor.digest })
     }
 
     fn url(&self, kind: &str, name: &str) -> Url {
@@ -155,7 +159,7 @@ impl Client {
     }
 
     fn fetch_manifest(&self, name: &str, want: Option<Digest>) -> Result<Fetched> {
-        let subject = Subject::Manifest(self.reference.clone());
+        let subject = Arc::new(Subject::Manifest(self.reference.clone()));
         let request = Request {
             subject: subject.clone(),
             url: self.url("manifests", name),
@@ -179,7 +183,7 @@ impl Client {
     }
 
     /// Waits before the next attempt; a cancelled client does not.
-    fn back_off(&self, subject: &Subject, failures: u32) -> Result<()> {
+    fn back_off(&self, subject: &Arc<Subject>, failures: u32) -> Result<()> {
         let deadline = Instant::now() + self.patience.backoff * 2u32.saturating_pow(failures.min(8) - 1);
         let mut cancelled = lock(&self.cancelled);
         while !*cancelled {
@@ -242,7 +246,7 @@ impl Client {
     /// Fetches a token (distribution's `spec/auth/token.md`).
     fn token(
         &self,
-        subject: &Subject,
+        subject: &Arc<Subject>,
         realm: &str,
         service: Option<&str>,
         scope: Option<&str>,
@@ -250,13 +254,14 @@ impl Client {
         let url =
             Url::parse(realm).map_err(|source| RegistryError::Url { subject: subject.clone(), source })?;
         let encrypted = url.origin.scheme == Scheme::Https;
-        if !encrypted && !(url.origin.is_loopback() && self.origin.is_loopback()) {
+        let stays_here = url.origin.is_loopback() && self.origin.is_loopback();
+        if !(encrypted || stays_here) {
             return Err(RegistryError::Realm { subject: subject.clone(), realm: url.origin });
         }
         let default_scope = format!("repository:{}:pull", self.reference.repository());
         let mut query = vec![("scope", scope.unwrap_or(&default_scope))];
         query.extend(service.map(|service| ("service", service)));
-        let subject = Subject::Token { realm: url.shown() };
+        let subject = Arc::new(Subject::Token { realm: url.shown() });
         // To another origin credentials go encrypted or not at all: anybody on this machine can open a port.
         let authorization = self
             .credentials
@@ -284,11 +289,11 @@ impl Client {
     }
 
     /// An answer that brings what was asked for, or the error that it is.
-    fn check(&self, subject: &Subject, response: Response) -> Result<Response> {
+    fn check(&self, subject: &Arc<Subject>, response: Response) -> Result<Response> {
         if matches!(response.status, 200 | 206) { Ok(response) } else { Err(self.refused(subject, response)) }
     }
 
-    fn refused(&self, subject: &Subject, mut response: Response) -> RegistryError {
+    fn refused(&self, subject: &Arc<Subject>, mut response: Response) -> RegistryError {
         let subject = subject.clone();
         let status = response.status;
         let Refusal { code, message } = refusal(&mut response);
@@ -302,7 +307,7 @@ impl Client {
     }
 }
 
-fn read_manifest(subject: &Subject, want: Option<Digest>, mut response: Response) -> Result<Fetched> {
+fn read_manifest(subject: &Arc<Subject>, want: Option<Digest>, mut response: Response) -> Result<Fetched> {
     let bytes = response.body.read_all(MANIFEST_MAX)?;
     let digest = Digest::of(&bytes);
     // A registry that names a digest must send those bytes; one that names another algorithm's does not bind.

@@ -361,7 +361,12 @@ fn cve_2020_15157_credentials_stay_with_their_origin() {
     let realm = Server::start(move |asked, stream| match asked.header("authorization") {
         Some("Bearer stolen") => answer(stream, 200, &[OCI], b"{}"),
         _ => {
-            answer(stream, 401, &[&format!("Www-Authenticate: Bearer realm=\"http://{address}/token\"")], b"")
+            answer(
+                stream,
+                401,
+                &[&format!("Www-Authenticate: Bearer realm=\"http://{address}/token\"")],
+                b"",
+            );
         }
     });
     with_credentials(&realm.reference("a")).manifest().unwrap();

@@ -42,6 +42,14 @@ impl<'a> Import<'a> {
     }
 }
 
+impl Import<'_> {
+    /// Ends the import, and has what it added collected unless something else needs it.
+    pub fn abandon(self) -> Result<()> {
+        // This import still keeps the collector away; dropping it lets it in.
+        collect::now_or_later(self.store)
+    }
+}
+
 impl Drop for Import<'_> {
     fn drop(&mut self) {
         // The descriptor is about to be closed, which unlocks too; the collector below needs it now.
