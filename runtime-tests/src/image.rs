@@ -98,9 +98,9 @@ impl Tar {
         self.entry(Kind::Symlink, name, target, 0o777, (0, 0), b"")
     }
 
-    /// Adds a hard link.
+    /// Adds a hard link to an executable: the entry carries its target's mode, which unpackers apply again.
     pub fn hardlink(self, name: &str, target: &str) -> Self {
-        self.entry(Kind::Hardlink, name, target, 0o644, (0, 0), b"")
+        self.entry(Kind::Hardlink, name, target, 0o755, (0, 0), b"")
     }
 
     /// The archive with its end mark.

@@ -9,7 +9,6 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 /// Who dies at the point.
@@ -40,9 +39,7 @@ pub fn run_until(command: &Command, point: Option<u64>, victim: Victim) -> u64 {
         | Options::PTRACE_O_EXITKILL;
     ptrace::seize(main, options).expect("missing need: ptrace (CAP_SYS_PTRACE)");
     kill(main, Signal::SIGCONT).expect("SIGCONT");
-    let stops =
-        Tracer { main, tracees: vec![main], running: BTreeSet::from([main]), stops: 0, counting: false }
-            .follow(point, victim);
+    let stops = Tracer { main, tracees: vec![main], stops: 0, counting: false }.follow(point, victim);
     // The tracer has reaped it already when it ended; this only settles std's own bookkeeping.
     let _ = shell.try_wait();
     stops
@@ -71,56 +68,85 @@ struct Tracer {
     main: Pid,
     /// In the order of their appearance.
     tracees: Vec<Pid>,
-    running: BTreeSet<Pid>,
     stops: u64,
     counting: bool,
 }
 
+/// Only what this thread traces: other tests of this process wait for their own children.
+fn next_event() -> Result<WaitStatus, Errno> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Every living thread that this thread traces, the ones that have not reported yet among them.
+fn traced() -> Vec<Pid> {
+    let tracer = format!("\nTracerPid:\t{}\n", nix::unistd::gettid());
+    let numbers = |dir: &str| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).collect::<Vec<_>>()
+    };
+    let threads = numbers("/proc").into_iter().flat_map(|pid| numbers(&format!("/proc/{pid}/task")));
+    threads
+        .filter(|tid| {
+            let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+            let dead = ["\nState:\tZ", "\nState:\tX"].iter().any(|state| status.contains(state));
+            status.contains(&tracer) && !dead
+        })
+        .map(Pid::from_raw)
+        .collect()
+}
+
 impl Tracer {
     fn follow(mut self, point: Option<u64>, victim: Victim) -> u64 {
-        // Only what this thread traces: other tests of this process wait for their own children.
-        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         loop {
-            let status = match waitpid(None, Some(flags)) {
+            let status = match next_event() {
                 Ok(status) => status,
                 Err(Errno::ECHILD) => return self.stops,
-                Err(Errno::EINTR) => continue,
                 Err(errno) => panic!("waitpid: {errno}"),
             };
             match status {
                 WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => {
-                    self.forget(pid);
+                    self.tracees.retain(|tracee| *tracee != pid);
                     // What the container's own processes do after the command is not the command's business.
                     if pid == self.main {
-                        self.release(None);
+                        release();
                         return self.stops;
                     }
                 }
                 WaitStatus::PtraceSyscall(pid) => {
                     self.appear(pid);
-                    if self.counting {
-                        self.stops += 1;
-                        if Some(self.stops) == point {
-                            self.strike(pid, victim);
-                            if victim != Victim::Child {
-                                return self.stops;
+                    self.stops += u64::from(self.counting);
+                    if self.counting && Some(self.stops) == point {
+                        match victim {
+                            Victim::Tree => kill_all(),
+                            Victim::Command => {
+                                // Already dead is as good as killed.
+                                let _ = kill(self.main, Signal::SIGKILL);
+                                release();
                             }
-                            continue;
+                            Victim::Child => {
+                                let youngest = *self.tracees.last().expect("at least the command");
+                                let _ = kill(youngest, Signal::SIGKILL);
+                                resume(pid, None);
+                                continue;
+                            }
                         }
+                        return self.stops;
                     }
-                    self.resume(pid, None);
+                    resume(pid, None);
                 }
                 WaitStatus::PtraceEvent(pid, _, event) => {
                     self.appear(pid);
-                    if event == nix::libc::PTRACE_EVENT_EXEC && pid == self.main {
-                        self.counting = true;
-                    }
-                    self.resume(pid, None);
+                    self.counting |= event == nix::libc::PTRACE_EVENT_EXEC && pid == self.main;
+                    resume(pid, None);
                 }
                 WaitStatus::Stopped(pid, signal) => {
                     self.appear(pid);
-                    let deliver = !matches!(signal, Signal::SIGSTOP | Signal::SIGTRAP | Signal::SIGCONT);
-                    self.resume(pid, deliver.then_some(signal));
+                    resume(pid, deliverable(signal));
                 }
                 other => panic!("unexpected wait status {other:?}"),
             }
@@ -131,82 +157,52 @@ impl Tracer {
         if !self.tracees.contains(&pid) {
             self.tracees.push(pid);
         }
-        self.running.remove(&pid);
     }
+}
 
-    fn forget(&mut self, pid: Pid) {
-        self.tracees.retain(|tracee| *tracee != pid);
-        self.running.remove(&pid);
-    }
+/// The signal to pass on at a stop; a stop of ptrace's own making has none.
+fn deliverable(signal: Signal) -> Option<Signal> {
+    (!matches!(signal, Signal::SIGSTOP | Signal::SIGTRAP | Signal::SIGCONT)).then_some(signal)
+}
 
-    fn resume(&mut self, pid: Pid, signal: Option<Signal>) {
-        // ESRCH: it was killed while it was stopped; its end is reported next.
-        if ptrace::syscall(pid, signal).is_ok() {
-            self.running.insert(pid);
+fn resume(pid: Pid, signal: Option<Signal>) {
+    // ESRCH: it was killed while it was stopped; its end is reported next.
+    let _ = ptrace::syscall(pid, signal);
+}
+
+/// Lets every tracee go on untraced (one that is dying is waited for).
+fn release() {
+    loop {
+        let running: Vec<_> =
+            traced().into_iter().filter(|pid| ptrace::detach(*pid, None).is_err()).collect();
+        if running.is_empty() {
+            return;
+        }
+        // Only a stopped tracee can be detached.
+        for pid in running {
+            let _ = ptrace::interrupt(pid);
+        }
+        match next_event() {
+            Ok(WaitStatus::Stopped(pid, signal)) => drop(ptrace::detach(pid, deliverable(signal))),
+            Ok(_) | Err(Errno::ECHILD) => {}
+            Err(errno) => panic!("waitpid: {errno}"),
         }
     }
+}
 
-    /// Kills the victim while `at` is stopped at the point.
-    fn strike(&mut self, at: Pid, victim: Victim) {
-        match victim {
-            Victim::Tree => {
-                for pid in self.tracees.clone() {
-                    // Already gone is as good as killed.
-                    let _ = kill(pid, Signal::SIGKILL);
-                }
-                while !self.tracees.is_empty() {
-                    self.reap_one();
-                }
-            }
-            Victim::Command => {
-                let _ = kill(self.main, Signal::SIGKILL);
-                // Its children may be stopped, or run into a stop: they go on untraced.
-                self.release(Some(at));
-                while self.tracees.contains(&self.main) {
-                    self.reap_one();
-                }
-            }
-            Victim::Child => {
-                let youngest = *self.tracees.last().expect("at least the command");
-                let _ = kill(youngest, Signal::SIGKILL);
-                if youngest != at {
-                    self.resume(at, None);
-                }
-            }
+/// Kills every tracee, those that appear meanwhile too.
+fn kill_all() {
+    loop {
+        let alive = traced();
+        if alive.is_empty() {
+            return;
         }
-    }
-
-    fn reap_one(&mut self) {
-        match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
-            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => self.forget(pid),
-            Ok(status) => {
-                if let Some(pid) = status.pid() {
-                    // A death on its way is reported as a stop first (PTRACE_EVENT_EXIT is not asked for).
-                    if ptrace::detach(pid, None).is_ok() && pid != self.main {
-                        self.forget(pid);
-                    }
-                }
-            }
-            Err(Errno::EINTR) => {}
-            Err(_) => self.tracees.clear(),
+        for pid in alive {
+            let _ = kill(pid, Signal::SIGKILL);
         }
-    }
-
-    /// Lets every tracee but the command go on untraced.
-    fn release(&mut self, stopped: Option<Pid>) {
-        for pid in self.tracees.clone() {
-            if pid == self.main {
-                continue;
-            }
-            if self.running.contains(&pid) && stopped != Some(pid) {
-                // Only a stopped tracee can be detached.
-                if ptrace::interrupt(pid).is_err() || waitpid(pid, Some(WaitPidFlag::__WALL)).is_err() {
-                    self.forget(pid);
-                    continue;
-                }
-            }
-            let _ = ptrace::detach(pid, None);
-            self.forget(pid);
+        match next_event() {
+            Ok(_) | Err(Errno::ECHILD) => {}
+            Err(errno) => panic!("waitpid: {errno}"),
         }
     }
 }

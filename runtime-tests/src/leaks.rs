@@ -98,6 +98,11 @@ impl Namespaces {
         }
     }
 
+    /// Their names, as `net:[4026531840]`.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// Who else still holds one of them: by being in it, through a descriptor or through a mount.
     fn users(&self) -> Vec<String> {
         let mut users = Vec::new();

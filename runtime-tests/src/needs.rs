@@ -43,11 +43,6 @@ pub fn oci() -> Command {
     }
 }
 
-/// True when the tests run another runtime than corten, to prove the tests themselves.
-pub fn is_peer() -> bool {
-    std::env::var_os("CORTEN_OCI").is_some()
-}
-
 /// The static program that reports from inside a container.
 pub fn probe() -> PathBuf {
     let path = std::env::var_os("CORTEN_PROBE").map_or_else(

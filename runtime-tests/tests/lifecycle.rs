@@ -1,5 +1,7 @@
 //! The life of a container: create, start, state, kill, delete, run, list, ps.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use nix::sys::signal::Signal;
 use runtime_tests::{Fixture, events, needs, run};
 use serde_json::{Value, json};

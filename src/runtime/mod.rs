@@ -19,3 +19,4 @@ pub mod security;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod validate;

@@ -230,6 +230,3 @@ fn block_sets(sets: &mut Sets, block: &LinuxBlockIo) -> Result<()> {
 fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight) - 10) * 9999 / 990
 }
-
-#[cfg(test)]
-pub(super) use self::{swap_of_sum as swap_for_test, weight_of_shares as weight_for_test};
