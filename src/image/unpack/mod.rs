@@ -39,6 +39,8 @@ mod pipeline;
 mod settle;
 pub mod tar;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod tree;
 mod xattr;
