@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub mod images;
+pub mod load;
 pub mod oci;
 pub mod pull;
+pub mod rmi;
 
 /// The exit code of an error of the tool itself, as in podman and docker.
 const FAILED: u8 = 125;
@@ -39,7 +42,10 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Images(images::ImagesArgs),
+    Load(load::LoadArgs),
     Pull(pull::PullArgs),
+    Rmi(rmi::RmiArgs),
 }
 
 /// `corten VERB …`, the container tool.
@@ -58,8 +64,12 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
+    let root = cli.global.root();
     let result = match &cli.verb {
-        Verb::Pull(args) => pull::run(args, &cli.global.root()),
+        Verb::Images(args) => images::run(args, &root),
+        Verb::Load(args) => load::run(args, &root),
+        Verb::Pull(args) => pull::run(args, &root),
+        Verb::Rmi(args) => rmi::run(args, &root),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! Images: references, registries, the store, unpacking and snapshots.
 
 pub mod digest;
+pub mod load;
 pub mod manifest;
 pub mod platform;
 pub mod pull;

@@ -4,6 +4,7 @@ use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
 use crate::sys::SysError;
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// A pull, a load or a lease in progress: nothing is collected while it lives. It may be shared by threads.
 #[derive(Debug)]
@@ -22,6 +23,18 @@ impl<'a> Import<'a> {
     /// The store that is added to.
     pub fn store(&self) -> &'a Store {
         self.store
+    }
+
+    /// A file without a name on the store's file system, which goes away with its descriptor.
+    pub fn scratch(&self) -> Result<File> {
+        let dir = self.store.staging();
+        Ok(File::options()
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(nix::fcntl::OFlag::O_TMPFILE.bits())
+            .open(&dir)
+            .map_err(SysError::io("open", dir.to_string_lossy()))?)
     }
 
     /// Makes an image of a manifest whose blobs and layers are all in the store, and names it.

@@ -28,11 +28,11 @@ pub enum NameError {
 /// A path below a layer's root: components joined by single slashes, none of them `.` or `..`, none empty;
 /// the root itself is the empty path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct LayerPath(Vec<u8>);
+pub struct LayerPath(Vec<u8>);
 
 impl LayerPath {
     /// Takes a name as a layer spells it. A leading slash means the layer's root.
-    pub(super) fn new(name: &[u8]) -> Result<LayerPath, NameError> {
+    pub fn new(name: &[u8]) -> Result<LayerPath, NameError> {
         if name.is_empty() {
             return Err(NameError::Empty);
         }
@@ -64,6 +64,11 @@ impl LayerPath {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The path's bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
     }
 
     pub(super) fn as_path(&self) -> &Path {

@@ -216,6 +216,16 @@ impl Parser {
         }
     }
 
+    /// For a reader that can seek: takes the data of the file whose entry came last as read, and tells how
+    /// many bytes to skip when `buffered` bytes of it were read but not given to [`Parser::next`].
+    pub fn skip(&mut self, buffered: u64) -> u64 {
+        let State::Data { left, padding } = self.state else { return 0 };
+        let whole = left + padding as u64;
+        self.position += whole;
+        self.state = State::Data { left: 0, padding: 0 };
+        whole.saturating_sub(buffered)
+    }
+
     /// Whether the stream may end here.
     pub fn finish(&self) -> Result<()> {
         match self.state {
