@@ -7,6 +7,7 @@ use std::process::ExitCode;
 pub mod images;
 pub mod load;
 pub mod oci;
+mod output;
 pub mod pull;
 pub mod rmi;
 

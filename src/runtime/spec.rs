@@ -4,6 +4,10 @@
 //! same as absent, a missing structure is an empty one, and a capability that it does not know is a warning.
 //! The usual file is parsed once, straight into the types; only one that is refused is parsed again, as a
 //! tree, in which those liberties are evened out.
+mod template;
+
+pub use template::{Cgroups, template};
+
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
 use oci_spec::runtime::{Capability, Process, Spec};

@@ -46,8 +46,8 @@ pub enum StateError {
         /// As given.
         id: String,
     },
-    /// No container of that id.
-    #[error("container {id:?} does not exist")]
+    /// No container of that id; callers match this text.
+    #[error("container does not exist: {id:?}")]
     NotFound {
         /// As given.
         id: String,

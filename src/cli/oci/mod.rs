@@ -1,9 +1,351 @@
 //! `corten oci VERB …` and `corten-oci VERB …`, the face of runc.
+//!
+//! Flags, outputs, exit codes and the texts that callers match are runc's. Only the flags of the one verb
+//! that is called are built: the start of this process is on the way of every container.
+mod argv;
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod features;
+mod foreground;
+mod kill;
+mod list;
+mod log;
+mod pause;
+mod ps;
+mod resume;
+mod run;
+mod shown;
+mod spec;
+mod start;
+mod state;
+mod update;
+mod version;
+
+use crate::cli::output;
+use crate::runtime::cgroup::Driver;
+use argv::Flags;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// The name under which callers know this face.
+const NAME: &str = "corten-oci";
+
+/// The version of the runtime specification that configurations are written in.
+const OCI_VERSION: &str = "1.2.0";
+
+/// Exit code of an unknown verb (urfave/cli).
+const NO_SUCH_VERB: u8 = 3;
+
+/// Open Container Initiative runtime.
+#[derive(Debug, Parser)]
+#[command(name = NAME, disable_version_flag = true, disable_help_subcommand = true)]
+#[command(override_usage = "corten-oci [global options] command [command options] [arguments...]")]
+#[command(after_help = VERBS)]
+struct Globals {
+    /// Enable debug logging
+    #[arg(long)]
+    debug: bool,
+    /// Set the log file to write logs to (default is '/dev/stderr')
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Set the log format ('text' (default), or 'json')
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: String,
+    /// Root directory for storage of container state (this should be located in tmpfs)
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Path to the criu binary; accepted for older callers, there is no checkpointing
+    #[arg(long, value_name = "PATH")]
+    criu: Option<PathBuf>,
+    /// Enable systemd cgroup support, expects cgroupsPath to be of form "slice:prefix:name"
+    #[arg(long)]
+    systemd_cgroup: bool,
+    /// Ignore cgroup permission errors ('true', 'false', or 'auto')
+    #[arg(long, value_name = "BOOL", default_value = "auto")]
+    rootless: String,
+    /// Print the version
+    #[arg(long, short = 'v')]
+    version: bool,
+    /// The verb and its words
+    #[arg(hide = true)]
+    rest: Vec<OsString>,
+}
+
+const VERBS: &str = "\
+Commands:
+  create    create a container
+  delete    delete any resources held by the container
+  events    print the resource statistics of a container
+  exec      execute new process inside the container
+  features  show the enabled features
+  kill      send the specified signal (default: SIGTERM) to the container's init process
+  list      list containers started with the given root
+  pause     suspend all processes inside the container
+  ps        display the processes running inside a container
+  resume    resume all processes that have been previously paused
+  run       create and run a container
+  spec      create a new specification file
+  start     execute the user defined process in a created container
+  state     output the state of a container
+  update    update container resource constraints";
+
+/// What every verb knows.
+#[derive(Debug)]
+struct Context {
+    /// Directory of the records of containers, absolute.
+    root: PathBuf,
+    driver: Driver,
+}
+
+/// Why a call failed, and how to end it.
+#[derive(Debug)]
+enum Failure {
+    /// The words are wrong: the usage goes to standard output, as with runc.
+    Usage { message: String, usage: String, code: u8 },
+    /// The operation failed.
+    Failed { message: String, code: u8 },
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Failed { message: format!("{:#}", error.into()), code: 1 }
+    }
+}
+
+impl Failure {
+    /// `what failed: cause`, with an exit code.
+    fn of(what: &str, error: impl Into<anyhow::Error>, code: u8) -> Failure {
+        Failure::Failed { message: format!("{what} failed: {:#}", error.into()), code }
+    }
+}
+
+type Outcome = Result<ExitCode, Failure>;
+
 /// Runs one verb and returns the exit code that runc would.
-pub fn main(_argv: &[OsString]) -> ExitCode {
-    eprintln!("corten-oci: no verb is built yet");
-    ExitCode::from(1)
+pub fn main(argv: &[OsString]) -> ExitCode {
+    let globals = match parse::<Globals>(argv.get(1..).unwrap_or_default(), Flags::Lead) {
+        Ok(Parsed::Words(globals)) => globals,
+        Ok(Parsed::Help(text)) => return printed(output::stdout(text)),
+        Err(failure) => return failed_early(failure),
+    };
+    if globals.version {
+        return printed(output::stdout(version::text()));
+    }
+    let log = match prepare_log(&globals) {
+        Ok(log) => log,
+        Err(failure) => return failed_early(failure),
+    };
+    let done = dispatch(globals);
+    match done {
+        Ok(code) => {
+            log.succeeded();
+            code
+        }
+        Err(Failure::Failed { message, code }) => {
+            log.failed(&message);
+            ExitCode::from(code)
+        }
+        Err(Failure::Usage { message, usage, code }) => {
+            // The error below is what counts; the usage is a courtesy.
+            let _ = output::stdout(usage);
+            log.failed(&message);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn printed(result: std::io::Result<()>) -> ExitCode {
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A failure before there is a log.
+fn failed_early(failure: Failure) -> ExitCode {
+    let (message, code) = match failure {
+        Failure::Failed { message, code } => (message, code),
+        Failure::Usage { message, usage, code } => {
+            // As above.
+            let _ = output::stdout(usage);
+            (message, code)
+        }
+    };
+    match log::init(None, log::Format::Text, false) {
+        Ok(log) => log.failed(&message),
+        // Without a path nothing is opened; but an error must be told in any case.
+        Err(_) => eprintln!("{message}"),
+    }
+    ExitCode::from(code)
+}
+
+fn prepare_log(globals: &Globals) -> Result<log::Handle, Failure> {
+    let format = match globals.log_format.as_str() {
+        "text" => log::Format::Text,
+        "json" => log::Format::Json,
+        other => return Err(anyhow::anyhow!("invalid log-format: {other}").into()),
+    };
+    let path = globals.log.as_deref().filter(|path| !path.as_os_str().is_empty());
+    Ok(log::init(path, format, globals.debug)?)
+}
+
+fn dispatch(globals: Globals) -> Outcome {
+    if globals.criu.is_some() {
+        tracing::warn!("--criu is ignored: there is no checkpointing in this version");
+    }
+    match globals.rootless.as_str() {
+        "auto" | "true" | "false" | "1" | "0" => {}
+        other => return Err(anyhow::anyhow!("invalid value for --rootless: {other:?}").into()),
+    }
+    let Some((verb, words)) = globals.rest.split_first() else {
+        return Ok(printed(output::stdout(Globals::command().render_help().to_string())));
+    };
+    let root = state_root(globals.root.as_deref())?;
+    let driver = if globals.systemd_cgroup { Driver::Systemd } else { Driver::Cgroupfs };
+    let context = Context { root, driver };
+    match verb.to_str().unwrap_or_default() {
+        "create" => create::main(&context, words),
+        "delete" => delete::main(&context, words),
+        "events" => events::main(&context, words),
+        "exec" => exec::main(&context, words),
+        "features" => features::main(words),
+        "kill" => kill::main(&context, words),
+        "list" => list::main(&context, words),
+        "pause" => pause::main(&context, words),
+        "ps" => ps::main(&context, words),
+        "resume" => resume::main(&context, words),
+        "run" => run::main(&context, words),
+        "spec" => spec::main(words),
+        "start" => start::main(&context, words),
+        "state" => state::main(&context, words),
+        "update" => update::main(&context, words),
+        "help" | "h" => Ok(printed(output::stdout(Globals::command().render_help().to_string()))),
+        _ => Err(Failure::Failed {
+            message: format!("No help topic for '{}'", verb.to_string_lossy()),
+            code: NO_SUCH_VERB,
+        }),
+    }
+}
+
+/// `--root`, or runc's rule with our names: `/run` for root, `$XDG_RUNTIME_DIR` for others and for the root of
+/// a user namespace that an ordinary user made.
+fn state_root(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(root) = given.filter(|root| !root.as_os_str().is_empty()) {
+        let root = std::path::absolute(root)?;
+        if root == Path::new("/") {
+            return Err(anyhow::anyhow!("--root must not be /").into());
+        }
+        return Ok(root);
+    }
+    let personal = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    match personal {
+        Some(personal) if is_ordinary_user() => Ok(Path::new(&personal).join("corten/oci")),
+        _ => Ok("/run/corten/oci".into()),
+    }
+}
+
+fn is_ordinary_user() -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    // `0 0 4294967295` is the initial user namespace (user_namespaces(7)).
+    let initial = std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    !initial && std::env::var_os("USER").is_none_or(|user| user != "root")
+}
+
+/// What became of the words of a verb.
+enum Parsed<T> {
+    Words(T),
+    /// `--help`.
+    Help(String),
+}
+
+fn parse<T: CommandFactory + FromArgMatches>(words: &[OsString], flags: Flags) -> Result<Parsed<T>, Failure> {
+    let mut command = T::command().no_binary_name(true);
+    let words = argv::normalise(&command, words, flags);
+    let error = match command.try_get_matches_from_mut(words) {
+        Ok(matches) => match T::from_arg_matches(&matches) {
+            Ok(parsed) => return Ok(Parsed::Words(parsed)),
+            Err(error) => error,
+        },
+        Err(error) => error,
+    };
+    if error.kind() == ErrorKind::DisplayHelp {
+        return Ok(Parsed::Help(error.to_string()));
+    }
+    let message = explain(&error);
+    let usage = format!("Incorrect Usage: {message}\n\n{}\n", command.render_help());
+    Err(Failure::Usage { message, usage, code: 1 })
+}
+
+/// The error in the words of Go's flag package, which callers match.
+fn explain(error: &clap::Error) -> String {
+    let flag = || match error.get(ContextKind::InvalidArg) {
+        // `--bundle <DIR>` or `-x`, with the dashes of the user.
+        Some(ContextValue::String(flag)) => flag.split_whitespace().next().unwrap_or_default().to_string(),
+        _ => String::new(),
+    };
+    let value = || match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => value.clone(),
+        _ => String::new(),
+    };
+    let bare = |flag: String| format!("-{}", flag.trim_start_matches('-'));
+    match error.kind() {
+        ErrorKind::UnknownArgument => format!("flag provided but not defined: {}", bare(flag())),
+        ErrorKind::InvalidValue if value().is_empty() => format!("flag needs an argument: {}", bare(flag())),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let reason =
+                std::error::Error::source(error).map_or(String::new(), |source| format!(": {source}"));
+            format!("invalid value {:?} for flag {}{reason}", value(), bare(flag()))
+        }
+        _ => {
+            let text = error.to_string();
+            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string()
+        }
+    }
+}
+
+/// Parses the words of a verb; `Err` also for `--help`, which ends the call well.
+macro_rules! words_of {
+    ($type:ty, $words:expr, $flags:expr) => {
+        match super::parse::<$type>($words, $flags)? {
+            super::Parsed::Words(parsed) => parsed,
+            super::Parsed::Help(text) => return Ok(super::printed(crate::cli::output::stdout(text))),
+        }
+    };
+}
+use words_of;
+
+/// How many positional words a verb takes.
+enum Count {
+    Exactly(usize),
+    AtLeast(usize),
+}
+
+fn check_count<T: CommandFactory>(words: &[OsString], count: Count) -> Result<(), Failure> {
+    let (fits, text) = match count {
+        Count::Exactly(wanted) => (words.len() == wanted, format!("exactly {wanted}")),
+        Count::AtLeast(least) => (words.len() >= least, format!("a minimum of {least}")),
+    };
+    if fits {
+        return Ok(());
+    }
+    let mut command = T::command();
+    let message = format!("{NAME}: {:?} requires {text} argument(s)", command.get_name());
+    let usage = format!("Incorrect Usage.\n\n{}\n", command.render_help());
+    Err(Failure::Usage { message, usage, code: 1 })
+}
+
+/// The only positional word, a container's id.
+fn only_id<T: CommandFactory>(words: &[OsString]) -> Result<String, Failure> {
+    check_count::<T>(words, Count::Exactly(1))?;
+    Ok(id(&words[0]))
+}
+
+/// An id that is no text is no valid id; the replacement characters make the runtime say so.
+fn id(word: &OsString) -> String {
+    word.to_string_lossy().into_owned()
 }

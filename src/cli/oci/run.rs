@@ -1,0 +1,65 @@
+//! `run`.
+use super::argv::Flags;
+use super::create::{Attachment, Options, request};
+use super::foreground::Foreground;
+use super::{Context, Failure, Outcome, only_id, words_of};
+use crate::runtime::create::create;
+use crate::runtime::delete::delete;
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Creates and runs a container
+#[derive(Debug, Parser)]
+#[command(name = "run", override_usage = "corten-oci run [command options] <container-id>")]
+struct Words {
+    #[command(flatten)]
+    options: Options,
+    /// Detach from the container's process
+    #[arg(long, short)]
+    detach: bool,
+    /// Do not delete the container after it exits
+    #[arg(long)]
+    keep: bool,
+    /// Disable the use of the subreaper used to reap reparented processes
+    #[arg(long)]
+    no_subreaper: bool,
+    #[arg(hide = true)]
+    args: Vec<OsString>,
+}
+
+pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
+    let words = words_of!(Words, words, Flags::Anywhere);
+    let id = only_id::<Words>(&words.args)?;
+    let ran = if words.detach { detached(context, id, words) } else { attached(context, id, words) };
+    ran.map_err(|error| Failure::of("corten-oci run", error, 1))
+}
+
+fn detached(context: &Context, id: String, words: Words) -> anyhow::Result<ExitCode> {
+    let created = create(request(context, id.clone(), words.options, Attachment::Detached)?)?;
+    started(context, &id, created.start())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn attached(context: &Context, id: String, words: Words) -> anyhow::Result<ExitCode> {
+    let request = request(context, id.clone(), words.options, Attachment::Foreground)?;
+    // Before the container exists: a signal that arrives from here on is for it.
+    let foreground = Foreground::prepare(!words.no_subreaper)?;
+    let container = started(context, &id, create(request)?.start())?;
+    let code = foreground.attend(container)?;
+    if !words.keep {
+        delete(&context.root, &id, false)?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// A container whose program could not be started is removed again, as if it had not been created.
+fn started<T, E>(context: &Context, id: &str, result: Result<T, E>) -> Result<T, E> {
+    if result.is_err() {
+        if let Err(error) = delete(&context.root, id, true) {
+            // The first error is the one to report.
+            tracing::warn!(error = %crate::error::chain(&error), "the container is left behind");
+        }
+    }
+    result
+}
