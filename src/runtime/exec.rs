@@ -181,7 +181,7 @@ fn run(plan: &ProcessPlan, channel: &Channel, request: &ExecRequest, state: &Sta
     });
     match ready {
         Ok(never) => match never {},
-        Err(error) => fail(channel, "setting up the process", &error),
+        Err(error) => fail(channel, error.step("setting up the process"), &error),
     }
 }
 

@@ -15,7 +15,7 @@ use super::hooks::{self, HookError, Phase};
 use super::launch::{LaunchError, fail};
 use super::namespaces::flag;
 use super::plan::{Plan, ProcessPlan};
-use super::program::{self, ProgramError};
+use super::program::{self, EXEC_STEP, ProgramError};
 use super::protocol::{Channel, ToChild, ToParent};
 use super::rootfs::{self, MountFacts, Prepared, RootSource, RootfsError};
 use super::security::{self, SecurityError};
@@ -74,6 +74,18 @@ impl Kind for InitError {
     }
 }
 
+impl InitError {
+    /// What init was doing: executing the program, or `otherwise`.
+    pub(super) fn step(&self, otherwise: &'static str) -> &'static str {
+        match self {
+            InitError::Program(
+                ProgramError::NotInPath { .. } | ProgramError::Unusable { .. } | ProgramError::Exec { .. },
+            ) => EXEC_STEP,
+            _ => otherwise,
+        }
+    }
+}
+
 pub(super) fn failed(what: &'static str) -> impl Fn(SysError) -> InitError {
     move |source| InitError::System { what, source }
 }
@@ -91,14 +103,14 @@ pub(super) fn run(
         Ok(executable) => match await_start(&channel) {
             Ok(Some(starter)) => {
                 let error = execute(&plan, &starter, request, state, &executable);
-                fail(&starter, "starting the program", &error)
+                fail(&starter, error.step("starting the program"), &error)
             }
             Ok(None) => execute(&plan, &channel, request, state, &executable),
             Err(error) => error,
         },
         Err(error) => error,
     };
-    fail(&channel, "setting up the container", &error)
+    fail(&channel, error.step("setting up the container"), &error)
 }
 
 /// Everything up to Ready; returns the file to execute.

@@ -18,6 +18,10 @@ use crate::sys::signal::set_default;
 /// Where a program is looked for when its environment has no `PATH` (as execvp(3) of glibc does).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
+/// The step of a failure that is the program's own: it is not there, or cannot be executed. Callers tell it
+/// from a failure of the set-up by this.
+pub const EXEC_STEP: &str = "executing the program";
+
 /// Why the program cannot be executed. The texts are runc's, which callers match.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
