@@ -1,5 +1,5 @@
 //! Leases: what containers use is neither removed nor collected.
-use super::{Image, Result, Store, StoreError, entries, fsync, open_dir, record};
+use super::{Image, Result, Store, StoreError, entries, record};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::sys::SysError;
@@ -24,6 +24,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoLayer`] or [`StoreError::NoBlob`] if the image was removed since it was resolved.
     pub fn lease(&self, image: &Image, holder: &str) -> Result<()> {
+        self.write_lease(image, holder, record::Sync::Yes)
+    }
+
+    /// The same for a holder that ends with the machine: after a loss of power the lease may be gone.
+    pub fn lease_volatile(&self, image: &Image, holder: &str) -> Result<()> {
+        self.write_lease(image, holder, record::Sync::No)
+    }
+
+    fn write_lease(&self, image: &Image, holder: &str, sync: record::Sync) -> Result<()> {
         let path = self.leases().join(checked(holder)?);
         // Shared with the collector: once this is held, what is still here stays.
         let import = self.import()?;
@@ -35,27 +44,38 @@ impl Store {
                 return Err(StoreError::NoLayer { chain_id: *chain_id });
             }
         }
-        record::write(
-            &path,
-            &Lease {
-                version: VERSION,
-                image: image.id,
-                manifest: image.manifest.clone(),
-                chain: image.chain.clone(),
-            },
-        )?;
+        let lease = Lease {
+            version: VERSION,
+            image: image.id,
+            manifest: image.manifest.clone(),
+            chain: image.chain.clone(),
+        };
+        record::write_with(&path, &lease, sync)?;
         drop(import);
         Ok(())
     }
 
-    /// Ends a lease; a holder that has none is none the less released.
+    /// Ends a lease; a holder that has none is none the less released. It need not be on disk at once: a lease
+    /// that comes back after a loss of power has no container, and is released again.
     pub fn release(&self, holder: &str) -> Result<()> {
         let path = self.leases().join(checked(holder)?);
         match std::fs::remove_file(&path) {
-            Ok(()) => fsync(&open_dir(&self.leases())?, &self.leases()),
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(SysError::io("unlink", path.to_string_lossy())(error).into()),
         }
+    }
+}
+
+impl Store {
+    /// Who has a lease.
+    pub fn holders(&self) -> Result<Vec<String>> {
+        let names = entries(&self.leases())?;
+        Ok(names
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .filter(|name| checked(name).is_ok())
+            .collect())
     }
 }
 

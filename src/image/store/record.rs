@@ -30,11 +30,25 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     Ok(Some(value))
 }
 
+/// Whether a record must survive the loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// It is on disk when the call returns.
+    Yes,
+    /// It may be gone.
+    No,
+}
+
+/// Replaces a record, or makes it, and syncs it.
+pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    write_with(path, value, Sync::Yes)
+}
+
 /// Replaces a record, or makes it.
 ///
 /// The caller keeps other writers of the same record away: the name of the file beside is fixed, so that a
 /// crash leaves at most one, and the next write takes it over.
-pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+pub(super) fn write_with<T: Serialize>(path: &Path, value: &T, sync: Sync) -> Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = std::path::PathBuf::from(beside);
@@ -49,6 +63,10 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
         .open(&beside)
         .map_err(SysError::io("open", beside.to_string_lossy()))?;
     file.write_all(&bytes).map_err(SysError::io("write", beside.to_string_lossy()))?;
+    if sync == Sync::No {
+        return std::fs::rename(&beside, path)
+            .map_err(|error| SysError::io("rename", path.to_string_lossy())(error).into());
+    }
     fsync(&file, &beside)?;
     publish(&beside, path)
 }
