@@ -1,5 +1,9 @@
 //! What can go wrong with containers.
 use crate::error::{ErrorKind, Kind};
+use crate::image::snapshot::SnapshotError;
+use crate::image::store::StoreError;
+use crate::runtime::delete::DeleteError;
+use crate::runtime::kill::KillError;
 use crate::sys::SysError;
 use std::path::PathBuf;
 
@@ -157,6 +161,18 @@ pub enum EngineError {
         /// The limit.
         limit: u64,
     },
+    /// The image store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Layers could not be stacked.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The runtime could not remove a container.
+    #[error(transparent)]
+    Delete(#[from] DeleteError),
+    /// The runtime could not send a signal.
+    #[error(transparent)]
+    Kill(#[from] KillError),
     /// A system call.
     #[error(transparent)]
     Sys(#[from] SysError),
@@ -182,6 +198,10 @@ impl Kind for EngineError {
             Self::Start { failure } => failure.kind,
             Self::MonitorLost { .. } => ErrorKind::System,
             Self::WontDie { .. } => ErrorKind::TimedOut,
+            Self::Store(error) => error.kind(),
+            Self::Snapshot(error) => error.kind(),
+            Self::Delete(error) => error.kind(),
+            Self::Kill(error) => error.kind(),
             Self::Sys(error) => error.kind(),
         }
     }

@@ -1,11 +1,42 @@
 //! Containers from images, without a daemon.
+use std::path::PathBuf;
+
 pub mod attach;
+pub mod client;
+pub mod create;
 pub mod error;
+pub mod exec;
+pub mod exit_code;
+pub mod facts;
+pub mod follow;
+pub mod inspect;
+pub mod launch;
+pub mod lifecycle;
 pub mod logs;
+pub mod monitor;
 pub mod names;
 pub mod options;
+pub mod record;
 pub mod seccomp;
+pub mod signals;
 pub mod specgen;
 pub mod timestamp;
+pub mod volumes;
 
 pub use error::EngineError;
+
+/// Where the engine keeps its things; every call works on the files, so that any number of processes can.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// What survives the machine's end: images, containers, volumes.
+    pub root: PathBuf,
+    /// What does not: running containers.
+    pub state: PathBuf,
+}
+
+impl Engine {
+    /// Both paths are absolute.
+    pub fn new(root: PathBuf, state: PathBuf) -> Self {
+        Self { root, state }
+    }
+}

@@ -39,11 +39,9 @@ fn threads() -> Option<u64> {
 }
 
 /// Leaves the caller's session, terminal, directory, signals and descriptors behind, all but `keep`.
-/// Standard input, output and error become /dev/null. Orphans of the processes that this one starts
-/// become its children.
+/// Standard input, output and error become /dev/null.
 pub fn detach(keep: &[BorrowedFd<'_>]) -> Result<(), SysError> {
     nix::unistd::setsid().map_err(SysError::on("setsid", ""))?;
-    nix::sys::prctl::set_child_subreaper(true).map_err(SysError::on("prctl", "PR_SET_CHILD_SUBREAPER"))?;
     // The directory must not keep a file system of the caller busy.
     // SAFETY: the argument is a constant C string.
     Errno::result(unsafe { libc::chdir(c"/".as_ptr()) }).map_err(SysError::on("chdir", "/"))?;

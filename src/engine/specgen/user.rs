@@ -2,7 +2,7 @@
 use crate::engine::error::EngineError;
 
 /// `/etc/passwd` and `/etc/group` are read up to this size (CVE of containerd, 2026-47262).
-pub const MAX_FILE: u64 = 10 * 1024 * 1024;
+pub const MAX_FILE: usize = 10 * 1024 * 1024;
 
 /// 2^32 - 1 means "no change" to chown(2) and setresuid(2).
 const LAST_ID: u64 = 0xffff_fffe;
@@ -80,11 +80,6 @@ pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Engi
     groups.dedup();
     let home = entry.map(|line| line.home).filter(|home| home.starts_with('/')).unwrap_or("/");
     Ok(Identity { uid, gid, groups, home: home.to_owned() })
-}
-
-/// Whether `user` can be resolved without the image's files; they still say home and groups.
-pub fn is_plain_root(user: &str) -> bool {
-    matches!(user, "" | "0" | "0:0" | "root")
 }
 
 /// Digits are an id and must be in range; anything that looks like a number otherwise is refused, as it

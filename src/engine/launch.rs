@@ -1,0 +1,191 @@
+//! From a record to a running container: everything that the command does before the monitor takes over.
+use super::Engine;
+use super::error::EngineError;
+use super::monitor::{Job, spawn};
+use super::options::{Network, Options, Seccomp};
+use super::record::{Lock, Record};
+use super::specgen::user::{self, Identity};
+use super::specgen::{self, HostFacts, Inputs, capabilities};
+use super::{facts, seccomp};
+use crate::image::snapshot::overlay;
+use crate::image::store::{Image, Store};
+use crate::sys::root::Root;
+use crate::sys::{SysError, process};
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use oci_spec::runtime::LinuxSeccomp;
+use std::fs::{File, Permissions};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// How a container is to be started.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// Where everything is.
+    pub engine: &'a Engine,
+    /// The images.
+    pub store: &'a Store,
+    /// The container's image.
+    pub image: &'a Image,
+    /// The caller stays attached.
+    pub foreground: bool,
+    /// A container that cannot be started stays, with its error recorded.
+    pub keep_failed: bool,
+    /// Lines and columns of the caller's terminal, if the container is to have one like it.
+    pub terminal: Option<(u16, u16)>,
+}
+
+/// Starts a container whose lock the caller has; the socket is its monitor's, whose first frame tells how
+/// it went.
+pub fn launch(start: &Start<'_>, record: Record, lock: Lock) -> Result<OwnedFd, EngineError> {
+    let Start { engine, store, image, foreground, keep_failed, terminal } = *start;
+    let id = record.id()?;
+    let directory = engine.directory(&id);
+    // What the last run left must not be taken for the end of this one.
+    match std::fs::remove_file(directory.join("exit.json")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(SysError::io("unlink", "exit.json")(error).into());
+        }
+        _ => {}
+    }
+    let root_mount =
+        overlay::mount_detached(&store.lower_dirs(image), &directory.join("upper"), &directory.join("work"))?;
+    let root = Root::new(process::duplicate(&root_mount)?);
+    let identity = identify(&root, &record.command.user)?;
+    make_working_directory(&root, &record.command.cwd)?;
+    let mounted = engine.mount_volumes(&record.options)?;
+    let files = write_files(&directory, &specgen::hostname(&id, &record.options), &record.options)?;
+    let host = facts::gather(&record.options)?;
+    let seccomp = seccomp_filter(&record.options, &host)?;
+    let mut spec = specgen::generate(&Inputs {
+        id: &id,
+        options: &record.options,
+        command: &record.command,
+        identity: &identity,
+        files: &files,
+        binds: &mounted.binds,
+        seccomp,
+        host: &host,
+    })?;
+    if let (Some((rows, columns)), Some(process)) = (terminal, spec.process_mut()) {
+        process.set_console_size(Some(console_size(rows, columns)?));
+    }
+    drop(root);
+    spawn(Job {
+        engine: engine.clone(),
+        store: store.clone(),
+        record,
+        id,
+        lock,
+        spec,
+        root_mount,
+        copy_up: mounted.copy_up,
+        foreground,
+        keep_failed,
+    })
+}
+
+/// A terminal's size as the specification has it.
+pub fn console_size(rows: u16, columns: u16) -> Result<oci_spec::runtime::Box, EngineError> {
+    oci_spec::runtime::BoxBuilder::default()
+        .height(rows)
+        .width(columns)
+        .build()
+        .map_err(|source| EngineError::Spec { part: "process.consoleSize", source })
+}
+
+/// Looks the user up in the files of a container's root.
+pub fn identify(root: &Root, user: &str) -> Result<Identity, EngineError> {
+    let read = |path: &str| match root.read_file_bounded(Path::new(path), user::MAX_FILE) {
+        Ok(content) => Ok(content),
+        // An image need not have them: then only ids can be given.
+        Err(SysError { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    user::resolve(user, &read("etc/passwd")?, &read("etc/group")?)
+}
+
+/// docker makes the working directory if the image does not have it.
+fn make_working_directory(root: &Root, path: &str) -> Result<(), EngineError> {
+    if path != "/" {
+        root.mkdir_all(Path::new(path), Mode::from_bits_truncate(0o755))?;
+    }
+    Ok(())
+}
+
+/// The seccomp filter that the options ask for.
+fn seccomp_filter(options: &Options, host: &HostFacts) -> Result<Option<LinuxSeccomp>, EngineError> {
+    if options.privileged {
+        return Ok(None);
+    }
+    let bounding = capabilities::bounding(&options.cap_add, &options.cap_drop, false, &host.held)?;
+    match &options.security.seccomp {
+        Seccomp::Default => seccomp::default_profile(&bounding).map(Some),
+        Seccomp::Unconfined => Ok(None),
+        Seccomp::File(path) => {
+            let text = read_bounded(path, seccomp::file::MAX_PROFILE)?;
+            let release = nix::sys::utsname::uname().map_err(SysError::on("uname", ""))?;
+            let kernel = release.release().to_str().and_then(seccomp::file::parse_kernel).unwrap_or((5, 12));
+            let facts = seccomp::file::Facts { capabilities: &bounding, kernel };
+            seccomp::file::parse(&path.display().to_string(), &text, &facts).map(Some)
+        }
+    }
+}
+
+/// Reads a file of the user's.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, EngineError> {
+    let failed = |call: &'static str| SysError::io(call, path.display().to_string());
+    let mut content = Vec::new();
+    let file = File::open(path).map_err(failed("open"))?;
+    file.take(limit + 1).read_to_end(&mut content).map_err(failed("read"))?;
+    if u64::try_from(content.len()).unwrap_or(u64::MAX) > limit {
+        return Err(EngineError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(content)
+}
+
+/// Largest resolv.conf and hosts of the host that are taken over.
+const MAX_HOST_FILE: u64 = 1024 * 1024;
+
+/// Writes the files that are bound over the image's: destination and source of each.
+fn write_files(
+    directory: &Path,
+    hostname: &str,
+    options: &Options,
+) -> Result<[(&'static str, PathBuf); 3], EngineError> {
+    let host_file = |path: &str| match read_bounded(Path::new(path), MAX_HOST_FILE) {
+        Ok(content) => Ok(content),
+        Err(EngineError::Sys(error)) if error.errno == Errno::ENOENT => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let (hosts, resolv) = match options.network {
+        Network::None => (
+            format!(
+                "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
+            )
+            .into_bytes(),
+            Vec::new(),
+        ),
+        Network::Host => (host_file("/etc/hosts")?, host_file("/etc/resolv.conf")?),
+    };
+    let name = match options.network {
+        Network::Host if options.hostname.is_none() => host_file("/etc/hostname")?,
+        _ => format!("{hostname}\n").into_bytes(),
+    };
+    let write = |name: &str, content: &[u8]| -> Result<PathBuf, EngineError> {
+        let path = directory.join(name);
+        let failed = |call: &'static str| SysError::io(call, path.display().to_string());
+        let mut file = File::create(&path).map_err(failed("open"))?;
+        file.write_all(content).map_err(failed("write"))?;
+        // Every user of the container reads it, whatever the caller's umask.
+        file.set_permissions(Permissions::from_mode(0o644)).map_err(failed("fchmod"))?;
+        Ok(path)
+    };
+    Ok([
+        ("/etc/hostname", write("hostname", &name)?),
+        ("/etc/hosts", write("hosts", &hosts)?),
+        ("/etc/resolv.conf", write("resolv.conf", &resolv)?),
+    ])
+}

@@ -1,0 +1,652 @@
+//! What is on disk about containers.
+//!
+//! ```text
+//! <root>/containers/
+//!   <id>/           renamed into place from <id>.tmp, and back before it is removed
+//!     record.json   what the container is; written once
+//!     exit.json     how it ended last
+//!     lock          locked by the monitor while the container runs; see sys::lock
+//!     log           what it wrote
+//!     upper/ work/  the writable layer
+//!     rootfs/       where the container's own mount namespace attaches its root; empty on the host
+//!     hostname hosts resolv.conf
+//!   names/<name>    a symbolic link whose text is the id
+//!   making          locked (shared) while a directory is made
+//! <state>/containers/<id>/
+//!   run.json        process ids while it runs
+//!   attach.sock
+//! ```
+use super::Engine;
+use super::error::EngineError;
+use super::names::{self, Id};
+use super::options::Options;
+use super::specgen::Command;
+use super::timestamp::Timestamp;
+use crate::image::store::Store;
+use crate::runtime::state::{ProcessId, State};
+use crate::sys::{SysError, lock, tree};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Records are a few KiB; an environment may be as large as the kernel's ARG_MAX.
+const MAX_RECORD: u64 = 8 * 1024 * 1024;
+/// Suffix of a directory that is being made or removed.
+const UNFINISHED: &str = ".tmp";
+
+/// Version of the record's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Version {
+    /// The first.
+    #[serde(rename = "1")]
+    V1,
+}
+
+/// What a container is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Form of the record.
+    pub version: Version,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The image's name as it was given.
+    pub image: String,
+    /// The image's id.
+    pub image_id: String,
+    /// What runs.
+    pub command: Command,
+    /// What was asked for.
+    pub options: Options,
+}
+
+/// A running container's processes; written by the monitor.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Run {
+    /// The monitor.
+    pub monitor: ProcessId,
+    /// The container's init, as the host numbers it.
+    pub pid: i32,
+    /// When its program was started.
+    pub started: Timestamp,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Exit code, or 128 + the signal.
+    pub code: u8,
+    /// The kernel killed a process of it for want of memory.
+    pub oom_killed: bool,
+    /// When it was started; absent if it could not be.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// Why it could not be started.
+    pub error: Option<String>,
+}
+
+/// Where a container is in its life.
+///
+/// ```text
+/// Created --start--> Starting --> Running --> Exited --start--> Starting …
+///                        |           `-- monitor killed --> Unmonitored --> Lost
+///                        `-- cannot start --> Created, with the error
+/// ```
+#[derive(Debug, Clone)]
+pub enum Status {
+    /// It was never started, or could not be.
+    Created(Option<Ended>),
+    /// A start is under way.
+    Starting,
+    /// Its monitor is there.
+    Running(Run),
+    /// Its process runs, but its monitor was killed: nobody reads its output.
+    Unmonitored(Run),
+    /// It ended.
+    Exited(Ended),
+    /// It ended after its monitor was killed, and nobody saw how.
+    Lost(Run),
+}
+
+impl Status {
+    /// The word that `ps` and `inspect` show.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Created(_) => "created",
+            Self::Starting => "starting",
+            Self::Running(_) => "running",
+            Self::Unmonitored(_) => "running (unmonitored)",
+            Self::Exited(_) | Self::Lost(_) => "exited",
+        }
+    }
+
+    /// The processes of a container that has some.
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Running(run) | Self::Unmonitored(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// Whether processes of it may exist.
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Starting | Self::Running(_) | Self::Unmonitored(_))
+    }
+}
+
+/// Whether a file must survive the loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It is on disk when the call returns.
+    Synced,
+    /// It belongs to something that ends with the machine.
+    Volatile,
+}
+
+impl Record {
+    /// What its files need: a container that goes away by itself is not waited for.
+    pub fn durability(&self) -> Durability {
+        if self.options.auto_remove { Durability::Volatile } else { Durability::Synced }
+    }
+
+    /// The id as a checked value.
+    pub fn id(&self) -> Result<Id, EngineError> {
+        Id::parse(&self.id).ok_or_else(|| EngineError::NoSuchContainer { given: self.id.clone() })
+    }
+}
+
+/// Writes a file beside its place and renames it there.
+pub fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -> Result<(), EngineError> {
+    let record = |source| EngineError::Record { path: path.to_owned(), source };
+    let mut text = serde_json::to_vec(value).map_err(record)?;
+    text.push(b'\n');
+    let beside = path.with_extension("new");
+    let failed = |call: &'static str| SysError::io(call, path.display().to_string());
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(failed("open"))?;
+    file.write_all(&text).map_err(failed("write"))?;
+    if durability == Durability::Synced {
+        file.sync_all().map_err(failed("fsync"))?;
+    }
+    std::fs::rename(&beside, path).map_err(failed("rename"))?;
+    if durability == Durability::Synced
+        && let Some(directory) = path.parent()
+    {
+        sync_directory(directory)?;
+    }
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> Result<(), EngineError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| SysError::io("fsync", path.display().to_string())(error).into())
+}
+
+/// Reads a file; `None` if there is none.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
+    let failed = |call: &'static str| SysError::io(call, path.display().to_string());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.raw_os_error(), Some(code) if is_absent(code)) => return Ok(None),
+        Err(error) => return Err(failed("open")(error).into()),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_RECORD + 1).read_to_end(&mut text).map_err(failed("read"))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_RECORD {
+        return Err(EngineError::TooLarge { path: path.to_owned(), limit: MAX_RECORD });
+    }
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| EngineError::Record { path: path.to_owned(), source })
+}
+
+fn is_absent(code: i32) -> bool {
+    matches!(Errno::from_raw(code), Errno::ENOENT | Errno::ENOTDIR)
+}
+
+/// Makes a directory that only its owner enters, and what it lies in; that it is there is no error.
+pub fn private_directory(path: &Path) -> Result<(), EngineError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| SysError::io("mkdir", path.display().to_string())(error).into()),
+        Err(error) => Err(SysError::io("mkdir", path.display().to_string())(error).into()),
+    }
+}
+
+/// Makes a directory with a mode, whatever the umask; that it is there is no error.
+pub fn directory_with_mode(path: &Path, mode: u32) -> Result<(), EngineError> {
+    let failed = |call: &'static str| SysError::io(call, path.display().to_string());
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        result => result.map_err(failed("mkdir"))?,
+    }
+    let directory = File::open(path).map_err(failed("open"))?;
+    Ok(directory.set_permissions(Permissions::from_mode(mode)).map_err(failed("fchmod"))?)
+}
+
+/// A lock file that is held; it is let go when the last copy of it in any process is closed.
+#[derive(Debug)]
+pub struct Lock(File);
+
+/// While it lives, nothing unfinished is swept.
+#[derive(Debug)]
+pub struct Making {
+    _lock: File,
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File, SysError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(SysError::io("open", path.display().to_string()))
+}
+
+impl Engine {
+    /// Takes the container's lock; `None` if somebody has it.
+    pub fn try_lock(&self, id: &Id) -> Result<Option<Lock>, EngineError> {
+        let file = self.existing_lock(id)?;
+        Ok(if lock::try_exclusive(&file)? { Some(Lock(file)) } else { None })
+    }
+
+    /// Waits for the container's lock.
+    pub fn wait_lock(&self, id: &Id) -> Result<Lock, EngineError> {
+        let file = self.existing_lock(id)?;
+        lock::wait_exclusive(&file)?;
+        Ok(Lock(file))
+    }
+
+    /// The lock file of a container that is there: a directory that is gone must not come back.
+    fn existing_lock(&self, id: &Id) -> Result<File, EngineError> {
+        open_lock(&self.directory(id).join("lock")).map_err(|error| match error.errno {
+            Errno::ENOENT => EngineError::NoSuchContainer { given: id.to_string() },
+            _ => error.into(),
+        })
+    }
+
+    /// Finds a container by its id, its name or the beginning of its id.
+    pub fn find(&self, given: &str) -> Result<Record, EngineError> {
+        let missing = || EngineError::NoSuchContainer { given: given.to_owned() };
+        if let Some(id) = Id::parse(given) {
+            return self.record(&id)?.ok_or_else(missing);
+        }
+        if names::validate(given).is_ok()
+            && let Ok(target) = std::fs::read_link(self.name_link(given))
+            && let Some(id) = target.to_str().and_then(Id::parse)
+            && let Some(record) = self.record(&id)?
+        {
+            return Ok(record);
+        }
+        if given.is_empty() || !names::is_hex(given) {
+            return Err(missing());
+        }
+        let mut matching: Vec<Id> = self.ids()?;
+        matching.retain(|id| id.as_str().starts_with(given));
+        match matching.as_slice() {
+            [] => Err(missing()),
+            [id] => self.record(id)?.ok_or_else(missing),
+            several => Err(EngineError::Ambiguous { given: given.to_owned(), count: several.len() }),
+        }
+    }
+
+    /// The record of a container; `None` if it is gone.
+    pub fn record(&self, id: &Id) -> Result<Option<Record>, EngineError> {
+        read_json(&self.directory(id).join("record.json"))
+    }
+
+    /// The ids of all containers, in no order.
+    pub fn ids(&self) -> Result<Vec<Id>, EngineError> {
+        Ok(self.entries()?.iter().filter_map(|name| Id::parse(name)).collect())
+    }
+
+    fn entries(&self) -> Result<Vec<String>, EngineError> {
+        let path = self.containers();
+        let failed = || SysError::io("readdir", path.display().to_string());
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed()(error).into()),
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            all.extend(entry.map_err(failed())?.file_name().into_string());
+        }
+        Ok(all)
+    }
+
+    /// All containers, the newest first.
+    pub fn records(&self) -> Result<Vec<Record>, EngineError> {
+        let mut records = Vec::new();
+        for id in self.ids()? {
+            // It may have been removed since the directory was read.
+            records.extend(self.record(&id)?);
+        }
+        records.sort_by_key(|record| std::cmp::Reverse(record.created));
+        Ok(records)
+    }
+
+    /// Where the container is in its life, as seen now.
+    pub fn status(&self, id: &Id) -> Result<Status, EngineError> {
+        let directory = self.directory(id);
+        let held = match open_lock(&directory.join("lock")) {
+            Ok(file) => lock::is_held(&file)?,
+            Err(SysError { errno: Errno::ENOENT, .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let run: Option<Run> = read_json(&self.run_directory(id).join("run.json"))?;
+        if held {
+            return Ok(run.map_or(Status::Starting, Status::Running));
+        }
+        let ended: Option<Ended> = read_json(&directory.join("exit.json"))?;
+        Ok(match (ended, run) {
+            (Some(ended), _) if ended.started.is_none() => Status::Created(Some(ended)),
+            (Some(ended), _) => Status::Exited(ended),
+            (None, Some(run)) => {
+                let alive = State::load(&self.runtime_root(), id.as_str())
+                    .ok()
+                    .and_then(|state| state.init)
+                    .is_some_and(|init| init.is_alive());
+                if alive { Status::Unmonitored(run) } else { Status::Lost(run) }
+            }
+            (None, None) => Status::Created(None),
+        })
+    }
+
+    /// Keeps [`Engine::sweep`] away from what is being made, until it is dropped.
+    pub fn begin_making(&self) -> Result<Making, EngineError> {
+        private_directory(&self.names())?;
+        let making = open_lock(&self.containers().join("making"))?;
+        lock::wait_shared(&making)?;
+        Ok(Making { _lock: making })
+    }
+
+    /// Makes the directory of a container and claims its name; until it returns, the container is not there.
+    pub fn make(&self, record: &Record, _making: &Making) -> Result<Lock, EngineError> {
+        let id = record.id()?;
+        let containers = self.containers();
+        let unfinished = containers.join(format!("{id}{UNFINISHED}"));
+        private_directory(&unfinished)?;
+        let filled = self.fill(record, &unfinished).and_then(|lock| {
+            self.claim(&id, &record.name)?;
+            let path = self.directory(&id);
+            std::fs::rename(&unfinished, &path)
+                .map_err(SysError::io("rename", path.display().to_string()))?;
+            if record.durability() == Durability::Synced {
+                sync_directory(&containers)?;
+            }
+            Ok(lock)
+        });
+        if filled.is_err() {
+            // The first error is the one to tell; a rest is swept later.
+            let _ = self.discard(&id, &record.name);
+        }
+        filled
+    }
+
+    fn fill(&self, record: &Record, directory: &Path) -> Result<Lock, EngineError> {
+        // The writable layer's root is the container's root directory: everybody may enter it. The
+        // directory above lets nobody in from the host (CVE-2021-41091).
+        for (name, mode) in [("upper", 0o755), ("work", 0o700), ("rootfs", 0o700)] {
+            let path = directory.join(name);
+            directory_with_mode(&path, mode)?;
+        }
+        let lock = open_lock(&directory.join("lock"))?;
+        if !lock::try_exclusive(&lock)? {
+            return Err(SysError::on("fcntl", "lock")(Errno::EBUSY).into());
+        }
+        write_json(&directory.join("record.json"), record, record.durability())?;
+        Ok(Lock(lock))
+    }
+
+    /// Claims a name: symlink(2) is atomic. A link to a container that is not there is what a killed call
+    /// left behind and is replaced.
+    fn claim(&self, id: &Id, name: &str) -> Result<(), EngineError> {
+        let link = self.name_link(name);
+        let failed = |call: &'static str| SysError::io(call, link.display().to_string());
+        for _ in 0..8 {
+            match std::os::unix::fs::symlink(id.as_str(), &link) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(failed("symlink")(error).into());
+                }
+                Err(_) => {}
+            }
+            let Ok(target) = std::fs::read_link(&link) else { continue };
+            let holder = target.to_string_lossy().into_owned();
+            let there = |suffix: &str| self.containers().join(format!("{holder}{suffix}")).exists();
+            if there("") || there(UNFINISHED) {
+                return Err(EngineError::NameInUse { name: name.to_owned(), id: holder });
+            }
+            match std::fs::remove_file(&link) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed("unlink")(error).into());
+                }
+                _ => {}
+            }
+        }
+        Err(SysError::on("symlink", link.display().to_string())(Errno::EBUSY).into())
+    }
+
+    /// Removes a container's files and its name; what is gone already is no error. The caller has its lock.
+    pub fn discard(&self, id: &Id, name: &str) -> Result<(), EngineError> {
+        let containers = self.containers();
+        let unfinished = format!("{id}{UNFINISHED}");
+        match std::fs::rename(self.directory(id), containers.join(&unfinished)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(SysError::io("rename", id.as_str())(error).into());
+            }
+            _ => {}
+        }
+        self.discard_run(id)?;
+        let link = self.name_link(name);
+        if std::fs::read_link(&link).is_ok_and(|target| target.as_os_str() == id.as_str()) {
+            // Another process may remove the same container.
+            let _ = std::fs::remove_file(&link);
+        }
+        remove_tree(&containers, Path::new(&unfinished))
+    }
+
+    /// Removes what is there only while a container runs.
+    pub fn discard_run(&self, id: &Id) -> Result<(), EngineError> {
+        remove_tree(&self.state.join("containers"), Path::new(id.as_str()))
+    }
+
+    /// Removes what killed calls left unfinished: directories, and leases without a container. Does nothing
+    /// while a container is being made.
+    pub fn sweep(&self, store: &Store) -> Result<(), EngineError> {
+        let unfinished = |name: &String| name.ends_with(UNFINISHED);
+        let without = |holder: &String| Id::parse(holder).is_some_and(|id| !self.directory(&id).exists());
+        if !self.entries()?.iter().any(unfinished) && !store.holders()?.iter().any(without) {
+            return Ok(());
+        }
+        let making = open_lock(&self.containers().join("making"))?;
+        if !lock::try_exclusive(&making)? {
+            return Ok(());
+        }
+        // Asked again: what was unfinished before the lock may be finished now.
+        for name in self.entries()?.into_iter().filter(unfinished) {
+            remove_tree(&self.containers(), Path::new(&name))?;
+        }
+        for holder in store.holders()?.into_iter().filter(without) {
+            store.release(&holder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a tree whose content may be a container's.
+pub fn remove_tree(parent: &Path, name: &Path) -> Result<(), EngineError> {
+    let directory = match File::open(parent) {
+        Ok(directory) => directory,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(SysError::io("open", parent.display().to_string())(error).into()),
+    };
+    Ok(tree::remove(directory.as_fd(), name)?)
+}
+
+/// Paths.
+impl Engine {
+    /// The directory of all containers.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// The directory of one container.
+    pub fn directory(&self, id: &Id) -> PathBuf {
+        self.containers().join(id.as_str())
+    }
+
+    /// What is there only while it runs.
+    pub fn run_directory(&self, id: &Id) -> PathBuf {
+        self.state.join("containers").join(id.as_str())
+    }
+
+    /// The state root of the runtime.
+    pub fn runtime_root(&self) -> PathBuf {
+        self.state.join("oci")
+    }
+
+    fn names(&self) -> PathBuf {
+        self.containers().join("names")
+    }
+
+    fn name_link(&self, name: &str) -> PathBuf {
+        self.names().join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine() -> (tempfile::TempDir, Engine) {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::new(directory.path().join("root"), directory.path().join("state"));
+        (directory, engine)
+    }
+
+    fn record(name: &str) -> Record {
+        Record {
+            version: Version::V1,
+            id: Id::generate().unwrap().to_string(),
+            name: name.to_owned(),
+            created: Timestamp::now(),
+            image: "busybox".into(),
+            image_id: "sha256:0".into(),
+            command: Command { args: vec!["sh".into()], ..Command::default() },
+            options: Options::default(),
+        }
+    }
+
+    fn make(engine: &Engine, record: &Record) -> Result<Lock, EngineError> {
+        engine.make(record, &engine.begin_making().unwrap())
+    }
+
+    #[test]
+    fn a_container_is_found_by_id_name_and_prefix() {
+        let (_directory, engine) = engine();
+        let record = record("web");
+        drop(make(&engine, &record).unwrap());
+        for given in [record.id.as_str(), "web", &record.id[..6]] {
+            assert_eq!(engine.find(given).unwrap().id, record.id, "{given}");
+        }
+        for given in ["", "nobody", "../x", "zz", &"0".repeat(64)] {
+            assert!(matches!(engine.find(given), Err(EngineError::NoSuchContainer { .. })), "{given}");
+        }
+        assert_eq!(engine.records().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_name_is_given_once_and_freed_with_its_container() {
+        let (_directory, engine) = engine();
+        let first = record("web");
+        let lock = make(&engine, &first).unwrap();
+        assert!(matches!(make(&engine, &record("web")), Err(EngineError::NameInUse { .. })));
+        assert_eq!(engine.ids().unwrap().len(), 1, "the loser leaves nothing");
+        drop(lock);
+        engine.discard(&first.id().unwrap(), "web").unwrap();
+        assert!(engine.entries().unwrap().iter().all(|name| name == "names" || name == "making"));
+        drop(make(&engine, &record("web")).unwrap());
+    }
+
+    #[test]
+    fn a_name_that_a_killed_call_left_is_taken_over() {
+        let (_directory, engine) = engine();
+        private_directory(&engine.names()).unwrap();
+        std::os::unix::fs::symlink("0".repeat(64), engine.name_link("web")).unwrap();
+        drop(make(&engine, &record("web")).unwrap());
+    }
+
+    #[test]
+    fn the_lock_tells_who_runs() {
+        let (_directory, engine) = engine();
+        let record = record("web");
+        let id = record.id().unwrap();
+        let lock = make(&engine, &record).unwrap();
+        assert!(matches!(engine.status(&id).unwrap(), Status::Starting));
+        assert!(engine.try_lock(&id).unwrap().is_none());
+        drop(lock);
+        assert!(matches!(engine.status(&id).unwrap(), Status::Created(None)));
+        let ended = Ended {
+            code: 3,
+            oom_killed: true,
+            started: Some(Timestamp::now()),
+            finished: Timestamp::now(),
+            error: None,
+        };
+        write_json(&engine.directory(&id).join("exit.json"), &ended, Durability::Volatile).unwrap();
+        assert!(matches!(engine.status(&id).unwrap(), Status::Exited(found) if found == ended));
+    }
+
+    #[test]
+    fn unfinished_directories_are_swept_unless_one_is_being_made() {
+        let (_directory, engine) = engine();
+        let path = engine.containers().join(format!("{}.tmp", "a".repeat(64)));
+        let store = Store::open(&engine.root).unwrap();
+        private_directory(&path).unwrap();
+        let making = engine.begin_making().unwrap();
+        engine.sweep(&store).unwrap();
+        assert!(path.exists());
+        drop(making);
+        engine.sweep(&store).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn damaged_records_name_their_file() {
+        let (_directory, engine) = engine();
+        let record = record("web");
+        let id = record.id().unwrap();
+        drop(make(&engine, &record).unwrap());
+        std::fs::write(engine.directory(&id).join("record.json"), b"{\"version\":\"2\"}").unwrap();
+        assert!(engine.find("web").unwrap_err().to_string().contains("record.json"));
+    }
+}
