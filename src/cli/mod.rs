@@ -1,62 +1,111 @@
-//! The command lines.
-use clap::{Args, Parser, Subcommand};
+//! The command lines. `corten VERB …` is the container tool; [`oci`] is the face of runc.
+//!
+//! Every verb is a module with its arguments and `run`, which returns the exit code. An error is printed
+//! once, here, with its chain.
+use crate::engine::{Engine, EngineError};
+use crate::image::store::Store;
+use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub mod container;
+pub mod create;
+pub mod delete;
+pub mod exec;
 pub mod images;
+pub mod info;
+pub mod inspect;
+pub mod kill;
 pub mod load;
+pub mod logs;
 pub mod oci;
 mod output;
+pub mod ps;
 pub mod pull;
 pub mod rmi;
+pub mod run;
+pub mod start;
+pub mod stop;
+pub mod version;
+pub mod wait;
 
-/// The exit code of an error of the tool itself, as in podman and docker.
-const FAILED: u8 = 125;
+/// docker's exit code for a failure of the tool itself.
+const TOOL_FAILED: u8 = 125;
 
-/// A lightweight container runtime.
+/// Run containers from images, without a daemon
 #[derive(Debug, Parser)]
-#[command(name = "corten", version)]
-struct Cli {
-    #[command(flatten)]
-    global: Global,
+#[command(name = "corten", version, disable_help_subcommand = true, max_term_width = 100)]
+struct Top {
+    /// Where images, containers and volumes are kept [default: $CORTEN_ROOT or /var/lib/corten]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Where running containers are kept track of [default: $CORTEN_STATE or /run/corten]
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
 
-/// What every verb takes.
-#[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// Where images and containers are kept [default: $CORTEN_ROOT, else /var/lib/corten]
-    #[arg(long, global = true, value_name = "DIR")]
-    root: Option<PathBuf>,
-}
-
-impl Global {
-    /// Where images and containers are kept.
-    pub fn root(&self) -> PathBuf {
-        let environment =
-            || std::env::var_os("CORTEN_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from);
-        self.root.clone().or_else(environment).unwrap_or_else(|| PathBuf::from("/var/lib/corten"))
-    }
-}
-
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Images(images::ImagesArgs),
-    Load(load::LoadArgs),
+    Run(run::RunArgs),
     Pull(pull::PullArgs),
+    Load(load::LoadArgs),
+    Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
+    Create(create::CreateArgs),
+    Start(start::StartArgs),
+    Exec(exec::ExecArgs),
+    Logs(logs::LogsArgs),
+    Ps(ps::PsArgs),
+    Inspect(inspect::InspectArgs),
+    Stop(stop::StopArgs),
+    Kill(kill::KillArgs),
+    Wait(wait::WaitArgs),
+    #[command(visible_alias = "rm")]
+    Delete(delete::DeleteArgs),
+    Version(version::VersionArgs),
+    Info(info::InfoArgs),
+}
+
+/// What every verb works on.
+#[derive(Debug)]
+pub struct Context {
+    /// The containers.
+    pub engine: Engine,
+}
+
+impl Context {
+    fn new(root: Option<PathBuf>, state: Option<PathBuf>) -> anyhow::Result<Self> {
+        let choose = |given: Option<PathBuf>, variable: &str, default: &str| {
+            let path = given
+                .or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
+                .unwrap_or_else(|| PathBuf::from(default));
+            std::path::absolute(path)
+        };
+        Ok(Self {
+            engine: Engine::new(
+                choose(root, "CORTEN_ROOT", "/var/lib/corten")?,
+                choose(state, "CORTEN_STATE", "/run/corten")?,
+            ),
+        })
+    }
+
+    /// The image store of the same root.
+    pub fn store(&self) -> Result<Store, EngineError> {
+        Ok(Store::open(&self.engine.root)?)
+    }
 }
 
 /// `corten VERB …`, the container tool.
 pub fn main(argv: &[OsString]) -> ExitCode {
-    let cli = match Cli::try_parse_from(argv) {
-        Ok(cli) => cli,
+    let top = match Top::try_parse_from(argv) {
+        Ok(top) => top,
         Err(error) => {
-            // A closed standard stream leaves nobody to tell.
+            // A closed standard output leaves nobody to tell.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
+            return ExitCode::from(if error.use_stderr() { TOOL_FAILED } else { 0 });
         }
     };
     tracing_subscriber::fmt()
@@ -65,18 +114,66 @@ pub fn main(argv: &[OsString]) -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
-    let root = cli.global.root();
-    let result = match &cli.verb {
-        Verb::Images(args) => images::run(args, &root),
-        Verb::Load(args) => load::run(args, &root),
-        Verb::Pull(args) => pull::run(args, &root),
-        Verb::Rmi(args) => rmi::run(args, &root),
-    };
+    let result = Context::new(top.root, top.state).and_then(|context| dispatch(&top.verb, &context));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::from(FAILED)
+        Ok(code) => ExitCode::from(code),
+        Err(error) => ExitCode::from(report(&error)),
+    }
+}
+
+fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
+    match verb {
+        Verb::Run(args) => run::run(args, context),
+        Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),
+        Verb::Load(args) => load::run(args, &context.engine.root).map(|()| 0),
+        Verb::Images(args) => images::run(args, &context.engine.root).map(|()| 0),
+        Verb::Rmi(args) => rmi::run(args, &context.engine.root).map(|()| 0),
+        Verb::Create(args) => create::run(args, context),
+        Verb::Start(args) => start::run(args, context),
+        Verb::Exec(args) => exec::run(args, context),
+        Verb::Logs(args) => logs::run(args, context),
+        Verb::Ps(args) => ps::run(args, context),
+        Verb::Inspect(args) => inspect::run(args, context),
+        Verb::Stop(args) => stop::run(args, context),
+        Verb::Kill(args) => kill::run(args, context),
+        Verb::Wait(args) => wait::run(args, context),
+        Verb::Delete(args) => delete::run(args, context),
+        Verb::Version(args) => version::run(args),
+        Verb::Info(args) => info::run(args, context),
+    }
+}
+
+/// Prints an error with its chain and returns the exit code that goes with it.
+fn report(error: &anyhow::Error) -> u8 {
+    // Standard output was closed by its reader, as by `head`: the shell's code for SIGPIPE, and no noise.
+    if is_broken_pipe(error) {
+        return 128 + 13;
+    }
+    eprintln!("Error: {error:#}");
+    match error.downcast_ref::<EngineError>() {
+        Some(EngineError::Start { failure }) => failure.exit_code,
+        _ => TOOL_FAILED,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<crate::sys::SysError>()
+            .is_some_and(|error| error.call == "write" && error.errno == nix::errno::Errno::EPIPE)
+            || cause
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Does something for each of several containers; one that fails is reported, and the others go on.
+fn for_each(names: &[String], mut work: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<u8> {
+    let mut code = 0;
+    for name in names {
+        if let Err(error) = work(name) {
+            code = report(&error);
         }
     }
+    Ok(code)
 }

@@ -1,0 +1,174 @@
+//! `corten ps`
+use super::Context;
+use crate::engine::names::SHORT_LENGTH;
+use crate::engine::record::{Record, Status};
+use crate::engine::timestamp::Timestamp;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::io::Write;
+use std::time::Duration;
+
+/// List containers
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Also those that do not run
+    #[arg(short, long)]
+    all: bool,
+    /// Only ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    no_trunc: bool,
+    /// How to print them
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// How `ps` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Aligned columns
+    Table,
+    /// A JSON array
+    Json,
+}
+
+/// Runs `corten ps`.
+pub fn run(args: &PsArgs, context: &Context) -> anyhow::Result<u8> {
+    let mut rows: Vec<(Record, Status)> = Vec::new();
+    for record in context.engine.records()? {
+        let status = context.engine.status(&record.id()?)?;
+        // One that removed itself since its record was read is gone.
+        let gone = !context.engine.directory(&record.id()?).exists();
+        if !gone && (args.all || status.is_live()) {
+            rows.push((record, status));
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    let now = Timestamp::now();
+    if args.quiet {
+        for (record, _) in &rows {
+            writeln!(out, "{}", if args.no_trunc { record.id.as_str() } else { short(&record.id) })?;
+        }
+    } else if args.format == Format::Json {
+        let list: Vec<serde_json::Value> =
+            rows.iter().map(|(record, status)| object(record, status)).collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
+    } else {
+        let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"].map(str::to_owned);
+        let mut table = vec![header];
+        table.extend(rows.iter().map(|(record, status)| row(record, status, now, args.no_trunc)));
+        write_table(&mut out, &table)?;
+    }
+    Ok(0)
+}
+
+fn object(record: &Record, status: &Status) -> serde_json::Value {
+    let code = match status {
+        Status::Exited(ended) | Status::Created(Some(ended)) => Some(ended.code),
+        _ => None,
+    };
+    json!({
+        "Id": record.id,
+        "Name": record.name,
+        "Image": record.image,
+        "ImageID": record.image_id,
+        "Command": record.command.args,
+        "Created": record.created,
+        "State": status.word(),
+        "Pid": status.run().map_or(0, |run| run.pid),
+        "ExitCode": code,
+        "Labels": record.options.labels,
+    })
+}
+
+fn short(id: &str) -> &str {
+    id.get(..SHORT_LENGTH).unwrap_or(id)
+}
+
+fn row(record: &Record, status: &Status, now: Timestamp, whole: bool) -> [String; 6] {
+    // What an image or a caller wrote is shown without what a terminal would obey.
+    let clean = |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
+    let command = clean(&record.command.args.join(" "));
+    let command = if whole || command.chars().count() <= 20 {
+        command
+    } else {
+        command.chars().take(19).chain(['…']).collect()
+    };
+    let id = if whole { record.id.as_str() } else { short(&record.id) };
+    [
+        id.to_owned(),
+        clean(&record.image),
+        format!("\"{command}\""),
+        format!("{} ago", age(now.since(record.created))),
+        describe(status, now),
+        record.name.clone(),
+    ]
+}
+
+fn describe(status: &Status, now: Timestamp) -> String {
+    match status {
+        Status::Running(run) => format!("Up {}", age(now.since(run.started))),
+        Status::Unmonitored(run) => format!("Up {} (unmonitored)", age(now.since(run.started))),
+        Status::Exited(ended) => {
+            let oom = if ended.oom_killed { ", OOM" } else { "" };
+            format!("Exited ({}{oom}) {} ago", ended.code, age(now.since(ended.finished)))
+        }
+        Status::Lost(_) => "Exited (unknown: its monitor was killed)".to_owned(),
+        Status::Created(_) => "Created".to_owned(),
+        Status::Starting => "Starting".to_owned(),
+    }
+}
+
+/// `5 seconds`, `1 minute`, `3 days`.
+fn age(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+fn write_table(out: &mut impl Write, table: &[[String; 6]]) -> std::io::Result<()> {
+    let mut widths = [0; 6];
+    for line in table {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for line in table {
+        let mut text = String::new();
+        for (width, cell) in widths.iter().zip(line) {
+            text.push_str(&format!("{cell:<width$}   "));
+        }
+        writeln!(out, "{}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        let of = |seconds| age(Duration::from_secs(seconds));
+        assert_eq!(of(0), "0 seconds");
+        assert_eq!(of(61), "1 minute");
+        assert_eq!(of(7200), "2 hours");
+        assert_eq!(of(259_200), "3 days");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let line = |text: &str| ["a", text, "c", "d", "e", "f"].map(str::to_owned);
+        let mut out = Vec::new();
+        write_table(&mut out, &[line("b"), line("longer")]).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().next().unwrap().find('c'), text.lines().nth(1).unwrap().find('c'));
+    }
+}
