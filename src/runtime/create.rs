@@ -22,6 +22,7 @@ use super::security::SecurityError;
 use super::security::seccomp::Listener;
 use super::start::{StartError, await_exec, log, run_poststart};
 use super::state::{Intent, ProcessId, START_SOCKET, State, StateDir, StateError, Status};
+use super::validate::{self, ValidateError};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::process::{Exit, is_inherited, wait};
 use crate::sys::{SysError, socket};
@@ -88,6 +89,9 @@ pub struct CreateRequest {
 /// Why a container could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
+    /// The configuration contradicts itself, or asks for what is not built.
+    #[error(transparent)]
+    Invalid(#[from] ValidateError),
     /// The configuration cannot be carried out.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -146,6 +150,7 @@ pub enum CreateError {
 impl Kind for CreateError {
     fn kind(&self) -> ErrorKind {
         match self {
+            CreateError::Invalid(source) => source.kind(),
             CreateError::Plan(source) => source.kind(),
             CreateError::State(source) => source.kind(),
             CreateError::Cgroup(source) => source.kind(),
@@ -237,15 +242,20 @@ impl Created {
 
 /// Creates a container up to the point where its init waits for the start. On an error nothing is left of it.
 pub fn create(mut request: CreateRequest) -> Result<Created, CreateError> {
+    validate::check(&request.spec)?;
     check_preserved(request.preserve_fds)?;
     let root_mount = request.root_mount.take();
     let plan = Plan::build(&request)?;
     let host = Host::detect()?;
     let cgroups_path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let paths = cgroup::plan(&host, cgroups_path.as_deref(), &request.id, request.cgroup_driver)?;
-    // Before a record names them: delete kills whoever is in the cgroups of a record.
-    paths.check_unused()?;
+    // First of all that is made, because a taken id is the error that callers look for.
     let dir = StateDir::create(&request.state_root, &request.id)?;
+    // Before a record names them: delete kills whoever is in the cgroups of a record.
+    if let Err(error) = paths.check_unused() {
+        dir.remove()?;
+        return Err(error.into());
+    }
     let state = State::intent(Intent {
         id: &request.id,
         bundle: &request.bundle,

@@ -16,6 +16,7 @@ use super::plan::{PlanError, ProcessPlan};
 use super::protocol::{Channel, ToChild, ToParent};
 use super::start::{await_exec, log};
 use super::state::{State, StateError, Status};
+use super::validate;
 use crate::error::{ErrorKind, Kind};
 use crate::sys::pty::Pty;
 use crate::sys::root::Root;
@@ -98,6 +99,7 @@ impl Kind for ExecError {
 
 /// Runs a process in a container. It is a child of this process, and runs when this returns.
 pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
+    validate::check_process(&request.process).map_err(CreateError::Invalid)?;
     check_preserved(request.preserve_fds)?;
     if let Some((_, path)) = request.cgroups.first() {
         return Err(ExecError::SubCgroup { path: path.display().to_string() });

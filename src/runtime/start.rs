@@ -20,7 +20,7 @@ pub enum StartError {
     #[error(transparent)]
     State(#[from] StateError),
     /// It is not in the created state.
-    #[error("cannot start a container that is {status}")]
+    #[error("{}", not_startable(*status))]
     Status {
         /// What it is.
         status: Status,
@@ -43,6 +43,15 @@ pub enum StartError {
         #[source]
         source: SysError,
     },
+}
+
+/// runc's words.
+fn not_startable(status: Status) -> String {
+    match status {
+        Status::Running => "cannot start an already running container".into(),
+        Status::Stopped => "cannot start a container that has stopped".into(),
+        other => format!("cannot start a container in the {other} state"),
+    }
 }
 
 impl Kind for StartError {

@@ -4,8 +4,8 @@ use super::create::{Attachment, stdio};
 use super::foreground::Foreground;
 use super::{Context, Count, Failure, Outcome, check_count, id, words_of};
 use crate::runtime::exec::{ExecRequest, exec};
+use crate::runtime::spec;
 use crate::runtime::state::State;
-use crate::runtime::{spec, validate};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use oci_spec::runtime::{Capability, Process};
@@ -88,7 +88,6 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
 fn run(context: &Context, words: Words) -> anyhow::Result<ExitCode> {
     let id = id(&words.args[0]);
     let process = process(context, &id, &words)?;
-    validate::check_process(&process)?;
     let attachment = if words.detach { Attachment::Detached } else { Attachment::Foreground };
     let stdio = stdio(process.terminal().unwrap_or(false), attachment, words.console_socket)?;
     let request = ExecRequest {

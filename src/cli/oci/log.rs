@@ -1,7 +1,7 @@
 //! The log of the runtime, in logrus' two formats, which containerd and podman parse.
 //!
 //! Podman reads the whole file as one JSON object, so a call that fails writes its error and nothing else:
-//! other records wait until the call has succeeded. With `--debug` nothing waits.
+//! other records wait until the call has succeeded. On standard error, and with `--debug`, nothing waits.
 use crate::sys::{SysError, clock};
 use nix::fcntl::OFlag;
 use std::fmt::Write as _;
@@ -141,7 +141,7 @@ impl Subscriber for Records {
             _ => "debug",
         };
         let line = self.0.line(level, &(text.message + &text.fields));
-        if self.0.threshold >= Level::DEBUG {
+        if self.0.threshold >= Level::DEBUG || self.0.file.is_none() {
             return self.0.write(&line);
         }
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
