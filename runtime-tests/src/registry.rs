@@ -204,12 +204,22 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Serves what is under `dir`, which is made.
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, "")
+    }
+
+    /// The same over TLS, with this certificate and key.
+    pub fn start_tls(dir: &Path, certificate: &Path, key: &Path) -> Self {
+        let tls = format!(", tls: {{certificate: {}, key: {}}}", certificate.display(), key.display());
+        Self::start_with(dir, &tls)
+    }
+
+    fn start_with(dir: &Path, http: &str) -> Self {
         let program = needs::program("docker-registry", "docker-registry");
         std::fs::create_dir_all(dir).expect("directory of the registry");
         let config = dir.join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\n\
-             http: {{addr: \"127.0.0.1:0\"}}\n",
+             http: {{addr: \"127.0.0.1:0\"{http}}}\n",
             dir.display()
         );
         std::fs::write(&config, text).expect("configuration of the registry");
@@ -222,10 +232,10 @@ impl DockerRegistry {
             .spawn()
             .expect("start docker-registry");
         let mut lines = events::Lines::new(child.stderr.take().expect("its standard error"));
-        // msg="listening on 127.0.0.1:40123"
+        // msg="listening on 127.0.0.1:40123, tls"
         let line = lines.until("listening on ");
         let rest = line.split_once("listening on ").expect("what was waited for").1;
-        let address = rest.split('"').next().expect("a first part").trim();
+        let address = rest.split(['"', ',']).next().expect("a first part").trim();
         let address = address.parse().unwrap_or_else(|error| panic!("{line}: {error}"));
         // It logs each request; a full pipe would stop it.
         std::thread::spawn(move || lines.drain());

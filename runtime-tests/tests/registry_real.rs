@@ -210,6 +210,68 @@ fn skopeo_reads_what_was_pulled() {
     run(skopeo.args(["copy", "--quiet", "--insecure-policy", &store, &copy])).ok();
 }
 
+/// Runs `corten` with other files in place of some of `/etc`, in a mount namespace of its own.
+fn with_etc(
+    world: &World,
+    files: &[(&str, &str)],
+    environment: &[(&str, &Path)],
+    reference: &str,
+) -> Outcome {
+    let mut script = String::new();
+    for (name, text) in files {
+        let file = world.path(&name.replace('/', "-"));
+        std::fs::write(&file, text).expect("a file for /etc");
+        script.push_str(&format!("mount --bind {} {name} && ", file.display()));
+    }
+    script.push_str("exec \"$@\"");
+    let mut unshare = Command::new(needs::program("unshare", "util-linux"));
+    unshare
+        .args(["--mount", "sh", "-ec", &script, "sh"])
+        .arg(needs::corten())
+        .arg("--root")
+        .arg(world.path("root"));
+    run(unshare.args(["pull", reference]).envs(environment.iter().copied()).env("HOME", world.dir.path()))
+}
+
+#[test]
+fn tls_with_a_certificate_that_the_host_trusts_or_not() {
+    let world = World::new();
+    let archive = world.path("image.tar");
+    std::fs::write(&archive, image("corten").oci_archive("v")).expect("archive");
+    world.push(&[], &format!("oci-archive:{}:v", archive.display()), "t/app:v");
+    let (certificate, key) = (world.path("cert.pem"), world.path("key.pem"));
+    let mut openssl = Command::new(needs::program("openssl", "openssl"));
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+    openssl.args(["-subj", "/CN=registry.test", "-addext", "subjectAltName=DNS:registry.test", "-days", "2"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"]).arg(&key).arg("-out");
+    run(openssl.arg(&certificate)).ok();
+    let tls = DockerRegistry::start_tls(&world.path("registry"), &certificate, &key);
+    let hosts = [("/etc/hosts", "127.0.0.1 localhost registry.test\n")];
+    let reference = format!("registry.test:{}/t/app:v", tls.address().port());
+
+    let error = with_etc(&world, &hosts, &[], &reference).exits(125).stderr;
+    assert!(error.contains(&reference) && error.contains("there is no secure connection"), "{error}");
+    // Plain HTTP is spoken to this machine's own names alone.
+    let plain = format!("registry.test:{}/t/app:v", world.registry.address().port());
+    let error = with_etc(&world, &hosts, &[], &plain).exits(125).stderr;
+    assert!(error.contains("there is no secure connection to https://registry.test"), "{error}");
+    with_etc(&world, &hosts, &[("SSL_CERT_FILE", &certificate)], &reference).ok();
+}
+
+#[test]
+fn names_come_from_hosts_and_dns_alone() {
+    let world = World::new();
+    let archive = world.path("image.tar");
+    std::fs::write(&archive, image("corten").oci_archive("v")).expect("archive");
+    world.push(&[], &format!("oci-archive:{}:v", archive.display()), "t/app:v");
+    // The services that a desktop has would be loaded as shared objects, which a static binary cannot.
+    let switch = [
+        ("/etc/nsswitch.conf", "hosts: mymachines mdns4_minimal [NOTFOUND=return] resolve myhostname\n"),
+        ("/etc/hosts", "127.0.0.1 localhost\n"),
+    ];
+    with_etc(&world, &switch, &[], &format!("localhost:{}/t/app:v", world.registry.address().port())).ok();
+}
+
 #[test]
 fn what_the_registry_does_not_have() {
     let world = World::new();

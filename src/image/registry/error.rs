@@ -62,6 +62,13 @@ pub enum RegistryError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot fetch the {subject}: there is no secure connection to {origin}")]
+    Tls {
+        subject: Arc<Subject>,
+        origin: Origin,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot fetch the {subject}: the connection to {origin} broke")]
     Broken {
         subject: Arc<Subject>,
@@ -150,9 +157,12 @@ impl Kind for RegistryError {
         use RegistryError as E;
         match self {
             E::Credentials(_) | E::Authorities { .. } | E::NoAuthority { .. } => ErrorKind::InvalidInput,
-            E::Lookup { .. } | E::Connect { .. } | E::Broken { .. } | E::Http { .. } | E::Status { .. } => {
-                ErrorKind::Network
-            }
+            E::Lookup { .. }
+            | E::Connect { .. }
+            | E::Tls { .. }
+            | E::Broken { .. }
+            | E::Http { .. }
+            | E::Status { .. } => ErrorKind::Network,
             E::TimedOut { .. } => ErrorKind::TimedOut,
             E::Cancelled { .. } => ErrorKind::WrongState,
             E::Challenge { .. } => ErrorKind::Unsupported,

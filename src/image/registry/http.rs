@@ -367,6 +367,10 @@ fn failure(
             K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable | K::AddrNotAvailable => {
                 RegistryError::Connect { subject, origin, source }
             }
+            // What rustls refuses: a certificate, or an answer that is not TLS at all.
+            K::InvalidData if origin.scheme == Scheme::Https => {
+                RegistryError::Tls { subject, origin, source }
+            }
             _ => RegistryError::Broken { subject, origin, source },
         },
         other => RegistryError::Http { subject, origin, source: Box::new(other) },
