@@ -15,15 +15,20 @@ use std::os::fd::AsFd;
 
 /// Completes `tree` on top of `lowers`, the roots of the layers below with the top one first.
 pub(super) fn settle(tree: &mut Tree, lowers: &[File]) -> Result<()> {
+    let must_seal = tree.must_settle();
     let links = std::mem::take(&mut tree.links);
     let mut copies: HashMap<Vec<u8>, LayerPath> = HashMap::new();
-    let waiting = !links.is_empty();
     for (path, target) in &links {
-        // A pending link hides nothing of the targets: all of them are in the layers below.
         let linked = copy_up(tree, lowers, &links, &mut copies, path, target);
         linked.map_err(|source| UnpackError::Entry { path: show(path), source })?;
     }
-    if waiting {
+    let whiteouts: Vec<Vec<u8>> = tree.whiteouts.iter().cloned().collect();
+    for path in whiteouts {
+        let path = LayerPath::part(&path);
+        whiteout(tree, lowers, &path)
+            .map_err(|source| UnpackError::Entry { path: show(path.bytes()), source })?;
+    }
+    if must_seal {
         tree.seal_dirs()?;
     }
     let implicit: Vec<Vec<u8>> =
@@ -35,9 +40,30 @@ pub(super) fn settle(tree: &mut Tree, lowers: &[File]) -> Result<()> {
     Ok(())
 }
 
+/// Hides what the layers below have at `path`.
+///
+/// Where they have nothing no whiteout is made: overlayfs hides whiteouts only while it merges directories,
+/// and lists them like files where there is nothing to merge.
+fn whiteout(tree: &mut Tree, lowers: &[File], path: &LayerPath) -> std::result::Result<(), EntryError> {
+    if let Some(dir) = tree.dirs.get_mut(path.bytes()) {
+        // The layer's own directory stays and is no union with the one below.
+        dir.opaque = true;
+        return Ok(());
+    }
+    if ancestor_hides(tree, path)? || lower::find(lowers, path)?.is_none() {
+        return Ok(());
+    }
+    tree.whiteout(path)
+}
+
 /// Whether the layer itself hides what the layers below have at `path`.
 fn hides(tree: &Tree, path: &LayerPath) -> std::result::Result<bool, SysError> {
-    if tree.dirs.get(&b""[..]).is_some_and(|root| root.opaque) || tree.whiteouts.contains(path.bytes()) {
+    Ok(tree.whiteouts.contains(path.bytes()) || ancestor_hides(tree, path)?)
+}
+
+/// Whether it does so with all that is in a directory above `path`.
+fn ancestor_hides(tree: &Tree, path: &LayerPath) -> std::result::Result<bool, SysError> {
+    if tree.dirs.get(&b""[..]).is_some_and(|root| root.opaque) && !path.is_root() {
         return Ok(true);
     }
     for ancestor in path.ancestors() {

@@ -386,33 +386,22 @@ impl Tree {
         Ok(())
     }
 
-    /// Puts the whiteouts in place, then what directories are given last: their content would change their
-    /// times, a default access list would go to their content.
+    /// Gives directories their metadata, unless what waits for the layers below will change them again.
+    ///
+    /// Last, because their content changes their times, and a default access list would go to their content.
     pub(super) fn finish(&mut self) -> Result<()> {
-        for path in std::mem::take(&mut self.whiteouts) {
-            self.whiteout(&path).map_err(|source| UnpackError::Entry { path: show(&path), source })?;
-            self.whiteouts.insert(path);
-        }
-        // Links that wait for the layers below will still change their parents.
-        if self.links.is_empty() {
-            self.seal_dirs()?;
-        }
-        Ok(())
+        if self.must_settle() { Ok(()) } else { self.seal_dirs() }
     }
 
-    fn whiteout(&mut self, path: &[u8]) -> EntryResult<()> {
-        if let Some(dir) = self.dirs.get_mut(path) {
-            // The layer's own directory stays and is no union with the one below.
-            dir.opaque = true;
-            return Ok(());
-        }
-        if self.links.contains_key(path) {
-            return Ok(());
-        }
-        let path = LayerPath::part(path);
+    /// Whether the layers below decide on entries of this one.
+    pub(super) fn must_settle(&self) -> bool {
+        !self.links.is_empty() || !self.whiteouts.is_empty()
+    }
+
+    /// Marks `path` as absent in the layers below (overlayfs.rst, "whiteouts and opaque directories").
+    pub(super) fn whiteout(&mut self, path: &LayerPath) -> EntryResult<()> {
         let (parent, name) = path.split().ok_or(EntryError::Root)?;
         let parent = self.dir(parent)?;
-        // overlayfs.rst, "whiteouts and opaque directories".
         match mknodat(&parent, name, SFlag::S_IFCHR, Mode::empty(), 0) {
             // The layer's own file hides what is below by itself.
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
