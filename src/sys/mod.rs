@@ -10,6 +10,7 @@ pub mod caps;
 pub mod classic_mount;
 pub mod clock;
 pub mod error;
+pub mod eventfd;
 pub mod exe;
 pub mod host;
 pub mod keyring;

@@ -68,7 +68,7 @@ pub(super) fn create(paths: &Paths, resources: Option<&LinuxResources>, rootless
     }
     let reused = dirs.iter().any(|(_, new)| !new);
     let dirs = dirs.into_iter().map(|(dir, _)| dir).collect();
-    let cgroup = Cgroup { mode: paths.mode, dirs, paths: paths.clone() };
+    let cgroup = Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused };
     if let Some(cpuset) = cgroup.dirs.iter().find(|dir| dir.has(Controller::Cpuset)) {
         let cpu = resources.and_then(|resources| resources.cpu().as_ref());
         let given = |list: Option<&Option<String>>| {

@@ -76,6 +76,12 @@ impl Dir {
         self.fd.try_clone().map_err(SysError::io("fcntl(F_DUPFD_CLOEXEC)", self.name("")))
     }
 
+    /// The same cgroup once more.
+    pub(super) fn reopen(&self) -> SysResult<Dir> {
+        let fd = self.clone_fd()?;
+        Ok(Dir { fd, path: self.path.clone(), version: self.version, controllers: self.controllers.clone() })
+    }
+
     /// How errors call a file of this cgroup.
     pub(super) fn name(&self, file: &str) -> String {
         self.path.join(file).to_string_lossy().into_owned()

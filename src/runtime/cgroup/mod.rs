@@ -8,7 +8,6 @@
 //! A process enters its cgroups without the kernel's `cgroup_threadgroup_rwsem`, whose writers wait for an RCU
 //! grace period (milliseconds): on v1 it writes `0` to `tasks` of each hierarchy itself while it is
 //! single-threaded, on v2 it is born there (`CLONE_INTO_CGROUP`). See [`Placement`].
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
@@ -24,11 +23,15 @@ mod events;
 mod freezer;
 mod host;
 mod paths;
+mod placement;
 mod processes;
+pub mod stats;
 mod values;
 
+pub use events::{Oom, OomWatch};
 pub use host::{Controller, Host, Mode, Mounted, Version};
 pub use paths::{Hierarchy, Paths, plan};
+pub use placement::{Below, Placement};
 
 use dir::Dir;
 
@@ -112,17 +115,6 @@ impl Kind for Error {
     }
 }
 
-/// How a new process gets into the cgroups. Both parts apply, in this order:
-#[derive(Debug, Default)]
-pub struct Placement {
-    /// For `clone3` with `CLONE_INTO_CGROUP`: the directory of the v2 cgroup (unified and hybrid hosts).
-    pub clone_into: Option<OwnedFd>,
-    /// `tasks` files of v1. The new process, while single-threaded, writes `0` to each. Its cgroup namespace
-    /// is to be unshared after that, because the namespace's root is where the process is at that moment
-    /// (also `CLONE_NEWCGROUP` together with `CLONE_INTO_CGROUP` takes the parent's cgroup for the root).
-    pub tasks: Vec<OwnedFd>,
-}
-
 /// The cgroups of one container.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -130,6 +122,8 @@ pub struct Cgroup {
     /// Those that are there; the rest could not be made by a rootless runtime, or is removed already.
     dirs: Vec<Dir>,
     paths: Paths,
+    /// Some of them were there before we came.
+    reused: bool,
 }
 
 impl Cgroup {
@@ -164,22 +158,7 @@ impl Cgroup {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Cgroup { mode: paths.mode, dirs, paths: paths.clone() })
-    }
-
-    /// Descriptors by which a new process gets into these cgroups.
-    ///
-    /// # Errors
-    /// Those of opening.
-    pub fn placement(&self) -> Result<Placement> {
-        let mut placement = Placement::default();
-        for dir in &self.dirs {
-            match dir.version() {
-                Version::V1 => placement.tasks.push(dir.open_file("tasks", nix::fcntl::OFlag::O_WRONLY)?),
-                Version::V2 => placement.clone_into = Some(dir.clone_fd()?),
-            }
-        }
-        Ok(placement)
+        Ok(Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused: false })
     }
 
     /// Changes limits; what `resources` leaves out stays as it is. Devices are not touched, as with runc.

@@ -1,0 +1,160 @@
+//! How new processes get into the cgroups of a container.
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use nix::fcntl::OFlag;
+
+use super::dir::Dir;
+use super::host::{Controller, Mode, Version};
+use super::paths::clean;
+use super::{Cgroup, Error, Result};
+use crate::sys::SysError;
+
+/// How a new process gets into the cgroups: both parts apply, in this order.
+#[derive(Debug, Default)]
+pub struct Placement {
+    /// For `clone3` with `CLONE_INTO_CGROUP`: the directory of the v2 cgroup (unified and hybrid hosts).
+    ///
+    /// Linux 6.14 and the stable kernels of its time (up to 6.18 at least) kill the new process at once where
+    /// `cgroup.kill` was once written to its cgroup or to its parent's, and not as often to the other: they
+    /// compare the counters of two different cgroups (`kill_seq`, `cgroup_css_set_fork`). See
+    /// [`Cgroup::placement_by_writing`].
+    pub clone_into: Option<OwnedFd>,
+    /// `tasks` files of v1 (and `cgroup.procs` of v2 where `clone_into` is to be avoided). The new process, while
+    /// single-threaded, writes `0` to each. A cgroup namespace of its own is to be made after that: its root is
+    /// where the process is at that moment.
+    pub tasks: Vec<OwnedFd>,
+}
+
+impl Cgroup {
+    /// Descriptors by which a new process gets into these cgroups.
+    ///
+    /// # Errors
+    /// Those of opening.
+    pub fn placement(&self) -> Result<Placement> {
+        self.place(!self.reused)
+    }
+
+    /// The same without `CLONE_INTO_CGROUP`, for a process that died of a SIGKILL at birth: nobody sent one, the
+    /// kernel did (see [`Placement::clone_into`]). Writing to `cgroup.procs` takes milliseconds.
+    ///
+    /// # Errors
+    /// Those of opening.
+    pub fn placement_by_writing(&self) -> Result<Placement> {
+        self.place(false)
+    }
+
+    /// For a process that joins a running container: as [`Cgroup::placement`], but where the container's v2 cgroup
+    /// takes no processes any more, because an init as systemd has enabled controllers for cgroups below it,
+    /// into the cgroup in which `init` is now (as runc).
+    ///
+    /// # Errors
+    /// Those of opening and reading.
+    pub fn placement_beside(&self, init: i32) -> Result<Placement> {
+        let Some(v2) = self.v2().filter(|_| self.mode == Mode::Unified) else { return self.placement() };
+        if v2.read("cgroup.subtree_control")?.trim_end().is_empty() {
+            return self.placement();
+        }
+        let file = format!("/proc/{init}/cgroup");
+        let text = std::fs::read_to_string(&file).map_err(SysError::io("open", file.as_str()))?;
+        let place = self.paths.v2().and_then(|own| below(&text, &own.cgroup));
+        let Some(place) = place else { return self.placement() };
+        Ok(Placement { clone_into: Some(v2.child(&place)?.clone_fd()?), tasks: Vec::new() })
+    }
+
+    fn place(&self, by_clone: bool) -> Result<Placement> {
+        let mut placement = Placement::default();
+        for dir in &self.dirs {
+            match dir.version() {
+                Version::V1 => placement.tasks.push(dir.open_file("tasks", OFlag::O_WRONLY)?),
+                Version::V2 if by_clone => placement.clone_into = Some(dir.clone_fd()?),
+                Version::V2 => placement.tasks.push(dir.open_file("cgroup.procs", OFlag::O_WRONLY)?),
+            }
+        }
+        Ok(placement)
+    }
+
+    /// Cgroups below the container's, as `exec --cgroup` names them; they must be there. A hierarchy that none of
+    /// `places` is about keeps the container's own.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`] for controllers that are not there (on v2 none can be named); those of opening.
+    pub fn below(&self, places: &[Below]) -> Result<Cgroup> {
+        for place in places {
+            let known = |controller: &Controller| self.dirs.iter().any(|dir| dir.has(*controller));
+            if !place.controllers.iter().all(known) {
+                let reason = "this host has no v1 hierarchy of such a controller";
+                return Err(Error::BadPath { path: place.path.clone(), reason });
+            }
+        }
+        let place_of = |dir: &Dir| {
+            let named = places.iter().find(|place| place.controllers.iter().any(|one| dir.has(*one)));
+            named.or_else(|| places.iter().find(|place| place.controllers.is_empty()))
+        };
+        let mut dirs = Vec::with_capacity(self.dirs.len());
+        for dir in &self.dirs {
+            let path = place_of(dir).map_or(Path::new("."), |place| &place.path);
+            dirs.push(dir.child(path)?);
+        }
+        Ok(Cgroup { mode: self.mode, dirs, paths: self.paths.clone(), reused: self.reused })
+    }
+}
+
+/// A value of `exec --cgroup`: `[CONTROLLER[,CONTROLLER..]:]PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Below {
+    /// Empty for all hierarchies.
+    controllers: Vec<Controller>,
+    /// Relative and clean.
+    path: PathBuf,
+}
+
+impl FromStr for Below {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (names, path) = text.split_once(':').unwrap_or(("", text));
+        let named = names.split(',').filter(|name| !name.is_empty()).map(Controller::from_v1_name);
+        let controllers = named.collect::<Option<Vec<_>>>().ok_or_else(|| Error::BadPath {
+            path: text.into(),
+            reason: "it names a controller that does not exist",
+        })?;
+        let cleaned = clean(Path::new(path));
+        let path = if cleaned.as_os_str().is_empty() { ".".into() } else { cleaned };
+        Ok(Self { controllers, path })
+    }
+}
+
+/// Where a process with this `/proc/PID/cgroup` is below `own`; `None` where it is in `own` itself or elsewhere.
+fn below(text: &str, own: &Path) -> Option<PathBuf> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let path = Path::new(path).strip_prefix(own).ok()?;
+    // A removed cgroup is listed as `/path (deleted)`, and one outside of our namespace with `..`.
+    let normal = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    (normal && !path.as_os_str().is_empty()).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exec_cgroup_names_controllers_or_all() {
+        let all: Below = "/sub/../leaf".parse().unwrap();
+        assert_eq!(all, Below { controllers: vec![], path: "leaf".into() });
+        let some: Below = "cpu,memory:../../x".parse().unwrap();
+        assert_eq!(some, Below { controllers: vec![Controller::Cpu, Controller::Memory], path: "x".into() });
+        assert_eq!("/".parse::<Below>().unwrap().path, Path::new("."));
+        assert!("gpu:x".parse::<Below>().is_err());
+    }
+
+    #[test]
+    fn init_is_found_only_below_the_own_cgroup() {
+        let own = Path::new("pod/ctr");
+        assert_eq!(below("1:cpu:/x\n0::/pod/ctr/init.scope\n", own), Some("init.scope".into()));
+        assert_eq!(below("0::/pod/ctr\n", own), None);
+        assert_eq!(below("0::/pod/ctr2/x\n", own), None);
+        assert_eq!(below("0::/pod/ctr/../../x\n", own), None);
+    }
+}
