@@ -35,7 +35,9 @@ fn shares_become_weights_by_the_new_formula() {
     for (shares, weight) in pairs {
         assert_eq!(v2::weight_of_shares(shares), weight, "{shares}");
     }
-    // Values of runc's TestConvertCPUSharesToCgroupV2Value and of Kubernetes' 100m and 2 processors.
+    // The edges of runc's TestConvertCPUSharesToCgroupV2Value, and a tenth and two of a processor of Kubernetes.
+    assert_eq!(v2::weight_of_shares(3), Some(2));
+    assert_eq!(v2::weight_of_shares(262_143), Some(10_000));
     assert_eq!(v2::weight_of_shares(102), Some(17));
     assert_eq!(v2::weight_of_shares(2048), Some(174));
     assert_eq!(v2::weight_of_shares(u64::MAX), Some(10_000));
