@@ -429,8 +429,7 @@ pub(super) fn write_pid_file(path: &Path, pid: Pid) -> Result<(), CreateError> {
 
 /// Sends a descriptor to a caller's socket, with its role as the message.
 pub(super) fn send_fd(what: &'static str, path: &Path, fd: &OwnedFd) -> Result<(), CreateError> {
-    use std::os::fd::AsRawFd;
     socket::connect_stream(path)
-        .and_then(|stream| socket::send(&stream, what.as_bytes(), &[fd.as_raw_fd()]))
+        .and_then(|stream| socket::send(&stream, what.as_bytes(), &[fd.as_fd()]))
         .map_err(|source| CreateError::Socket { what, path: path.display().to_string(), source })
 }

@@ -1,5 +1,5 @@
 //! Handing the seccomp notification descriptor to the agent that the configuration names.
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -67,6 +67,6 @@ pub fn send(
     };
     let bytes = serde_json::to_vec(&message).unwrap_or_default();
     socket::connect_stream(&listener.path)
-        .and_then(|stream| socket::send(&stream, &bytes, &[fd.as_raw_fd()]))
+        .and_then(|stream| socket::send(&stream, &bytes, &[fd.as_fd()]))
         .map_err(|source| NotifyError::Send { path: listener.path.display().to_string(), source })
 }

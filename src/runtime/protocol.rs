@@ -15,7 +15,7 @@
 //!    |<---------------------------------- end of stream: execve succeeded -----------|
 //! ```
 //! `Failed` and `Log` may come at any point; after `Failed` the sender ends.
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -100,8 +100,7 @@ impl Channel {
     pub fn send(&self, message: &impl Serialize, fd: Option<BorrowedFd<'_>>) -> Result<(), SysError> {
         // A message is made of our own enums and strings: it always has a JSON form.
         let bytes = serde_json::to_vec(message).unwrap_or_default();
-        let fds: Vec<_> = fd.iter().map(|fd| fd.as_raw_fd()).collect();
-        socket::send(&self.0, &bytes, &fds)
+        socket::send(&self.0, &bytes, fd.as_slice())
     }
 
     /// Receives one message and the descriptor that came with it; None at the end of the stream.

@@ -1,6 +1,6 @@
 //! Unix sockets that keep message boundaries and carry descriptors.
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -21,8 +21,9 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), SysError> {
 }
 
 /// Sends one message with descriptors. EPIPE when the other side is gone; no SIGPIPE.
-pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[RawFd]) -> Result<(), SysError> {
-    let rights = [ControlMessage::ScmRights(fds)];
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), SysError> {
+    let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
     let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
     loop {
         let flags = MsgFlags::MSG_NOSIGNAL;
@@ -124,7 +125,7 @@ mod tests {
     fn a_message_carries_descriptors_and_keeps_its_bounds() {
         let (left, right) = pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
-        send(&left, b"one", &[file.as_raw_fd()]).unwrap();
+        send(&left, b"one", &[file.as_fd()]).unwrap();
         send(&left, b"two and more", &[]).unwrap();
         let mut buffer = [0; 8];
         let first = receive(&right, &mut buffer).unwrap();
