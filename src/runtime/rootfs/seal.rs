@@ -101,7 +101,7 @@ impl Masks<'_> {
             let copy = mount::clone_fd(empty.as_fd(), name, Scope::Mount)?;
             return mount::move_mount(copy.as_fd(), place, name);
         }
-        let data = vec!["size=0", "nr_inodes=1", "mode=555"];
+        let data = vec!["nr_blocks=1", "nr_inodes=1", "mode=555"];
         let empty = Fresh { fstype: "tmpfs", source: None, data, attr: Attr::RDONLY }.make([].into_iter())?;
         mount::move_mount(empty.as_fd(), place, name)?;
         self.empty = Some(empty);
