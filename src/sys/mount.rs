@@ -266,8 +266,12 @@ impl FsContext {
         for _ in 0..8 {
             let Ok(length) = nix::unistd::read(&self.fd, &mut line) else { break };
             let text = String::from_utf8_lossy(&line[..length]);
+            let text = text.trim();
+            // "e " is an error, "w " a warning, "i " information.
+            let text =
+                text.split_once(' ').filter(|(level, _)| level.len() == 1).map_or(text, |(_, text)| text);
             args.push_str(" (");
-            args.push_str(text.trim());
+            args.push_str(text);
             args.push(')');
         }
         SysError { call, args, errno }

@@ -114,7 +114,7 @@ impl MountTable {
 
     /// The same, but a symbolic link on the way, or something else than a directory, is an error.
     pub(super) fn real_directory(&self, path: &Path, fstype: &'static str) -> Result<Place> {
-        let refuse = || RootfsError::NotRealDirectory { fstype, destination: path.to_owned() };
+        let refuse = || RootfsError::NotRealDirectory { fstype, destination: Path::new("/").join(path) };
         if let Some((mounted, rest)) = self.above(path)
             && let Some(place) = in_mount(mounted, rest).map_err(RootfsError::destination(path))?
         {

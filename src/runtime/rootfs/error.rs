@@ -194,16 +194,12 @@ impl RootfsError {
 
     /// For `map_err` on a mount.
     pub(super) fn mount(what: &str, destination: &Path) -> impl FnOnce(SysError) -> RootfsError {
-        move |source| RootfsError::Mount {
-            what: what.to_owned(),
-            destination: destination.to_owned(),
-            source,
-        }
+        move |source| RootfsError::Mount { what: what.to_owned(), destination: absolute(destination), source }
     }
 
     /// For `map_err` on a mount point.
     pub(super) fn destination(destination: &Path) -> impl FnOnce(SysError) -> RootfsError {
-        move |source| RootfsError::Destination { destination: destination.to_owned(), source }
+        move |source| RootfsError::Destination { destination: absolute(destination), source }
     }
 
     /// For `map_err` on a device.
@@ -215,4 +211,9 @@ impl RootfsError {
     pub(super) fn seal(action: &'static str, path: &Path) -> impl FnOnce(SysError) -> RootfsError {
         move |source| RootfsError::Seal { action, path: path.to_owned(), source }
     }
+}
+
+/// A path as the container sees it.
+fn absolute(path: &Path) -> PathBuf {
+    Path::new("/").join(path)
 }

@@ -13,20 +13,6 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Files of procfs over which a bundle may mount its own view, as lxcfs does: the list of runc.
-const PROC_FILES: &[&str] = &[
-    "proc/cpuinfo",
-    "proc/diskstats",
-    "proc/loadavg",
-    "proc/meminfo",
-    "proc/slabinfo",
-    "proc/stat",
-    "proc/swaps",
-    "proc/uptime",
-    "proc/sys/crypto/fips_enabled",
-    "proc/sys/kernel/ns_last_pid",
-];
-
 /// File systems without a device behind them: `ro` concerns the mount. Their superblock may be the host's
 /// own, which must not become read-only.
 const VIRTUAL: &[&str] = &[
@@ -308,9 +294,8 @@ fn check_not_in_proc(step: &MountStep, place: &Place) -> Result<()> {
     let destination = absolute(step);
     let inside = is_proc(place.fd.as_fd()).map_err(RootfsError::destination(&destination))?;
     let bind = matches!(step.kind, MountKind::Bind { .. });
-    let excepted = bind && place.real && PROC_FILES.iter().any(|path| step.destination == Path::new(path));
-    let named = step.destination == Path::new("proc");
-    if (inside && !excepted) || named { Err(RootfsError::InsideProc { destination }) } else { Ok(()) }
+    let excepted = bind && place.real && step.is_proc_file();
+    if inside && !excepted { Err(RootfsError::InsideProc { destination }) } else { Ok(()) }
 }
 
 /// Only a procfs is bound on /proc.

@@ -73,6 +73,41 @@ pub(super) enum MountKind {
     Remount,
 }
 
+/// Files of procfs over which a bundle may mount its own view, as lxcfs does: the list of runc.
+const PROC_FILES: &[&str] = &[
+    "proc/cpuinfo",
+    "proc/diskstats",
+    "proc/loadavg",
+    "proc/meminfo",
+    "proc/slabinfo",
+    "proc/stat",
+    "proc/swaps",
+    "proc/uptime",
+    "proc/sys/crypto/fips_enabled",
+    "proc/sys/kernel/ns_last_pid",
+];
+
+impl MountStep {
+    /// Whether it would hide a part of procfs, going by its path alone (CVE-2019-16884). On /proc itself
+    /// only a procfs is mounted; a bind mount there is looked at when its source is open.
+    fn hides_proc(&self) -> bool {
+        let bind = matches!(self.kind, MountKind::Bind { .. });
+        let procfs = matches!(&self.kind, MountKind::Fresh { fstype, .. } if fstype == "proc");
+        if self.kind == MountKind::Remount || !self.destination.starts_with("proc") {
+            false
+        } else if self.destination == Path::new("proc") {
+            !bind && !procfs
+        } else {
+            !(bind && self.is_proc_file())
+        }
+    }
+
+    /// Whether the destination is one of the files of procfs that may be covered.
+    pub(super) fn is_proc_file(&self) -> bool {
+        PROC_FILES.iter().any(|path| self.destination == Path::new(path))
+    }
+}
+
 /// Plans the root file system of the container that `spec` describes; `bundle` is the directory of its
 /// config.json, which relative paths start from.
 ///
@@ -220,7 +255,11 @@ fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountStep> {
     if destination.as_os_str().is_empty() && kind != MountKind::Remount {
         return Err(invalid("nothing can be mounted over the root of the container"));
     }
-    Ok(MountStep { destination, kind, options, copy_up_volume: false })
+    let step = MountStep { destination, kind, options, copy_up_volume: false };
+    if step.hides_proc() {
+        return Err(RootfsError::InsideProc { destination: mount.destination().clone() });
+    }
+    Ok(step)
 }
 
 /// Whether the namespaces that sysctls belong to are the container's own.

@@ -137,3 +137,20 @@ fn console_sizes() {
     let huge = plan_of(r#""terminal": true, "consoleSize": {"height": 70000, "width": 80}"#);
     assert_eq!(huge.unwrap().size, None);
 }
+
+/// CVE-2019-16884: a volume over /proc makes writes of security attributes hit a file of the image.
+#[test]
+fn nothing_hides_proc() {
+    let bind =
+        |path: &str| one_mount(&format!(r#"{{"destination": "{path}", "type": "bind", "source": "/s"}}"#));
+    let tmpfs = |path: &str| one_mount(&format!(r#"{{"destination": "{path}", "type": "tmpfs"}}"#));
+    for path in ["/proc/cpuinfo", "/proc/uptime", "/proc/sys/kernel/ns_last_pid", "/proc", "/procx"] {
+        assert!(bind(path).is_ok(), "{path}");
+    }
+    for path in ["/proc/self", "/proc/sys", "/x/../proc/1", "/proc/sys/fs/binfmt_misc"] {
+        assert!(matches!(bind(path), Err(RootfsError::InsideProc { .. })), "{path}");
+    }
+    for path in ["/proc", "/proc/cpuinfo", "/proc/x"] {
+        assert!(matches!(tmpfs(path), Err(RootfsError::InsideProc { .. })), "{path}");
+    }
+}
