@@ -12,12 +12,13 @@ use oci_spec::runtime::Spec;
 
 use super::cgroup::{self, Cgroup, Driver, Host};
 use super::hooks::{self, HookError, Phase};
-use super::init;
+use super::init::{self, HostMounts};
 use super::launch::{Child, LaunchError, Side, Target, launch};
-use super::namespaces::NamespaceError;
+use super::namespaces::{NamespaceError, flag};
 use super::notify::{self, NotifyError};
 use super::plan::{Plan, PlanError};
 use super::protocol::{ToChild, ToParent};
+use super::rootfs::HostSources;
 use super::security::SecurityError;
 use super::security::seccomp::Listener;
 use super::start::{StartError, await_exec, log, run_poststart};
@@ -334,11 +335,18 @@ fn make(
     // processes discarding ours must not kill.
     half.cgroup_began = true;
     let target = Target { namespaces: &plan.namespaces, of_process: None, placement: cgroup.placement()? };
+    // A process in a user namespace may not be allowed to walk to the sources, nor to the root.
+    let sources = match plan.namespaces.new & flag::USER != 0 && !rootless {
+        true => plan.rootfs.open_sources().map_err(PlanError::from)?,
+        false => HostSources::default(),
+    };
     let mut child = match launch(target)? {
-        Side::Init(channel) => init::run(plan, channel, request, &half.state, root_mount),
+        Side::Init(channel) => {
+            init::run(plan, channel, request, &half.state, HostMounts { root: root_mount, sources })
+        }
         Side::Parent(child) => child,
     };
-    drop(root_mount);
+    drop((root_mount, sources));
     adopt(half, &plan, &child)?;
     let console = converse(half, &plan, request, &mut child)?;
     if let Some(path) = &request.pid_file {

@@ -17,7 +17,7 @@ use super::namespaces::flag;
 use super::plan::{Plan, ProcessPlan};
 use super::program::{self, EXEC_STEP, ProgramError};
 use super::protocol::{Channel, ToChild, ToParent};
-use super::rootfs::{self, MountFacts, Prepared, RootSource, RootfsError};
+use super::rootfs::{self, HostSources, MountFacts, Prepared, RootSource, RootfsError};
 use super::security::{self, SecurityError};
 use super::state::{State, Status};
 use crate::error::{ErrorKind, Kind};
@@ -90,6 +90,15 @@ pub(super) fn failed(what: &'static str) -> impl Fn(SysError) -> InitError {
     move |source| InitError::System { what, source }
 }
 
+/// Mounts that the runtime's side has opened on the host.
+#[derive(Debug)]
+pub(super) struct HostMounts {
+    /// The root file system, if it is not the bundle's directory.
+    pub(super) root: Option<OwnedFd>,
+    /// Of bind mounts.
+    pub(super) sources: HostSources,
+}
+
 /// Runs init to its program, or reports what failed and ends. It never returns into the runtime's code, of
 /// which this process holds copies of everything, its locks too.
 pub(super) fn run(
@@ -97,9 +106,9 @@ pub(super) fn run(
     channel: Channel,
     request: &CreateRequest,
     state: &State,
-    root_mount: Option<OwnedFd>,
+    mounts: HostMounts,
 ) -> ! {
-    let error = match set_up(&plan, &channel, request, state, root_mount) {
+    let error = match set_up(&plan, &channel, request, state, mounts) {
         Ok(executable) => match await_start(&channel) {
             Ok(Some(starter)) => {
                 let error = execute(&plan, &starter, request, state, &executable);
@@ -119,7 +128,7 @@ fn set_up(
     channel: &Channel,
     request: &CreateRequest,
     state: &State,
-    root_mount: Option<OwnedFd>,
+    mounts: HostMounts,
 ) -> Result<CString, InitError> {
     become_root(plan, channel)?;
     if plan.namespaces.new & flag::CGROUP != 0 {
@@ -136,8 +145,8 @@ fn set_up(
     if !request.no_new_keyring {
         security::keyring::join(&state.id)?;
     }
-    let source = root_mount.map_or(RootSource::Path, |mount| RootSource::Detached { mount, at: None });
-    let facts = MountFacts { cgroup: Some(&state.cgroup), ..MountFacts::default() };
+    let source = mounts.root.map_or(RootSource::Path, |mount| RootSource::Detached { mount, at: None });
+    let facts = MountFacts { cgroup: Some(&state.cgroup), sources: mounts.sources, ..MountFacts::default() };
     let mut prepared = rootfs::prepare(&plan.rootfs, source, facts)?;
     make_cwd(&prepared, &plan.process.cwd)?;
     create_container_hooks(plan, state)?;

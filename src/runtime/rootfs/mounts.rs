@@ -161,7 +161,10 @@ impl<'p> Builder<'p> {
             Err(error) if error.errno == Errno::EPERM && fstype == "sysfs" && self.plan.user_namespace => {
                 // A user namespace without a network namespace of its own may not mount sysfs, and the
                 // host's is what it would show anyway: crun's fallback, and what `runc spec --rootless` has.
-                return self.bind(step, Path::new("/sys"), Scope::Tree, None);
+                // A fresh sysfs has nothing mounted in it, so that its flags are meant for all of this.
+                let mut bind = step.clone();
+                bind.options.recursive.set |= step.options.set;
+                return self.bind(&bind, Path::new("/sys"), Scope::Tree, None);
             }
             result => result.map_err(failed)?,
         };
