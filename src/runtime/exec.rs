@@ -119,7 +119,7 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     }
     let spec = State::load_spec(&request.state_root, &request.id)?;
     let plan = ProcessPlan::build(&spec, &request.process)?;
-    let placement = Cgroup::open(&state.cgroup)?.placement()?;
+    let placement = Cgroup::open(&state.cgroup)?.placement_beside(init.pid)?;
     let namespaces = Namespaces::default();
     let target = Target { namespaces: &namespaces, of_process: Some((pidfd, state.namespaces)), placement };
     let mut child = match launch(target)? {

@@ -283,7 +283,7 @@ fn apply(cgroup: &Cgroup, sets: Sets) -> Result<()> {
         match write_first(dir, &set) {
             Ok(()) => {}
             Err(error) if error.errno == Errno::EINVAL && set.tolerance == Tolerance::Again => {
-                again.push(set)
+                again.push(set);
             }
             Err(error) if error.errno == Errno::ENOENT && set.tolerance == Tolerance::Missing => {}
             Err(error) => return Err(explain(cgroup.mode, dir, &set, error)),

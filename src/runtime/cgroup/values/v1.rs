@@ -88,11 +88,11 @@ fn memory_sets(sets: &mut Sets, memory: &LinuxMemory) -> Result<()> {
     const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
     let limit = memory.limit().filter(|limit| *limit != 0);
     let swap = memory.swap().filter(|swap| *swap != 0);
-    if let (Some(limit @ 1..), Some(swap @ 1..)) = (limit, swap) {
-        if swap < limit {
-            let reason = format!("{swap} is memory and swap together, and less than memory.limit, {limit}");
-            return Err(invalid("memory.swap", reason));
-        }
+    if let (Some(limit @ 1..), Some(swap @ 1..)) = (limit, swap)
+        && swap < limit
+    {
+        let reason = format!("{swap} is memory and swap together, and less than memory.limit, {limit}");
+        return Err(invalid("memory.swap", reason));
     }
     if let Some(limit) = limit {
         // Raised above the old memory+swap limit it is refused until that one is raised too.
