@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use nix::unistd::setsid;
 use oci_spec::runtime::Process;
 
-use super::cgroup::{self, Cgroup};
+use super::cgroup::{self, Below, Cgroup};
 use super::create::{CreateError, Started, Stdio, check_preserved, send_fd, write_pid_file};
 use super::init::{self, InitError};
 use super::launch::{Child, LaunchError, Side, Target, fail, launch};
@@ -69,14 +69,6 @@ pub enum ExecError {
     /// What exec has in common with create.
     #[error(transparent)]
     Common(#[from] CreateError),
-    /// A sub-cgroup was asked for.
-    #[error(
-        "exec into the sub-cgroup {path}: this version places processes in the container's own cgroup only"
-    )]
-    SubCgroup {
-        /// Which.
-        path: String,
-    },
     /// A call of the runtime's.
     #[error("joining the container")]
     System(#[from] SysError),
@@ -91,7 +83,6 @@ impl Kind for ExecError {
             ExecError::Cgroup(source) => source.kind(),
             ExecError::Launch(source) => source.kind(),
             ExecError::Common(source) => source.kind(),
-            ExecError::SubCgroup { .. } => ErrorKind::Unsupported,
             ExecError::System(source) => source.kind(),
         }
     }
@@ -101,9 +92,6 @@ impl Kind for ExecError {
 pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     validate::check_process(&request.process).map_err(CreateError::Invalid)?;
     check_preserved(request.preserve_fds)?;
-    if let Some((_, path)) = request.cgroups.first() {
-        return Err(ExecError::SubCgroup { path: path.display().to_string() });
-    }
     let state = State::load(&request.state_root, &request.id)?;
     match state.status(&request.state_root) {
         Status::Running | Status::Created => {}
@@ -119,7 +107,7 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     }
     let spec = State::load_spec(&request.state_root, &request.id)?;
     let plan = ProcessPlan::build(&spec, &request.process)?;
-    let placement = Cgroup::open(&state.cgroup)?.placement_beside(init.pid)?;
+    let placement = place(&state, init.pid, &request.cgroups)?;
     let namespaces = Namespaces::default();
     let target = Target { namespaces: &namespaces, of_process: Some((pidfd, state.namespaces)), placement };
     let mut child = match launch(target)? {
@@ -136,6 +124,20 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     let pidfd = crate::sys::process::duplicate(&child.pidfd)?;
     child.release();
     Ok(Started { pid: child.pid, pidfd, console })
+}
+
+/// The container's own cgroups, or those below them that the caller names.
+fn place(
+    state: &State,
+    init: i32,
+    below: &[(Option<String>, PathBuf)],
+) -> Result<cgroup::Placement, cgroup::Error> {
+    let cgroup = Cgroup::open(&state.cgroup)?;
+    if below.is_empty() {
+        return cgroup.placement_beside(init);
+    }
+    let below = below.iter().map(|(controllers, path)| Below::new(controllers.as_deref(), path));
+    cgroup.below(&below.collect::<Result<Vec<_>, _>>()?)?.placement()
 }
 
 /// Serves the new process until it has executed its program.

@@ -56,7 +56,7 @@ pub enum Error {
     #[error("{file}: cannot make sense of {line:?}")]
     Malformed { file: String, line: String },
     /// `cgroupsPath` names no cgroup.
-    #[error("cgroupsPath {path:?}: {reason}")]
+    #[error("cgroup path {path:?}: {reason}")]
     BadPath { path: PathBuf, reason: &'static str },
     /// The systemd driver is asked for.
     #[error("the systemd cgroup driver is not built in; use the cgroupfs driver")]

@@ -1,7 +1,6 @@
 //! How new processes get into the cgroups of a container.
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use nix::fcntl::OFlag;
 
@@ -110,17 +109,17 @@ pub struct Below {
     path: PathBuf,
 }
 
-impl FromStr for Below {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let (names, path) = text.split_once(':').unwrap_or(("", text));
-        let named = names.split(',').filter(|name| !name.is_empty()).map(Controller::from_v1_name);
-        let controllers = named.collect::<Option<Vec<_>>>().ok_or_else(|| Error::BadPath {
-            path: text.into(),
-            reason: "it names a controller that does not exist",
-        })?;
-        let cleaned = clean(Path::new(path));
+impl Below {
+    /// `path` below the cgroups of `controllers`, a list separated by commas, or of all.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`] for a controller that does not exist.
+    pub fn new(controllers: Option<&str>, path: &Path) -> Result<Self> {
+        let names = controllers.unwrap_or_default().split(',').filter(|name| !name.is_empty());
+        let controllers = names.map(Controller::from_v1_name).collect::<Option<Vec<_>>>();
+        let reason = "there is no such cgroup controller";
+        let controllers = controllers.ok_or_else(|| Error::BadPath { path: path.to_owned(), reason })?;
+        let cleaned = clean(path);
         let path = if cleaned.as_os_str().is_empty() { ".".into() } else { cleaned };
         Ok(Self { controllers, path })
     }
@@ -141,12 +140,13 @@ mod tests {
 
     #[test]
     fn an_exec_cgroup_names_controllers_or_all() {
-        let all: Below = "/sub/../leaf".parse().unwrap();
-        assert_eq!(all, Below { controllers: vec![], path: "leaf".into() });
-        let some: Below = "cpu,memory:../../x".parse().unwrap();
-        assert_eq!(some, Below { controllers: vec![Controller::Cpu, Controller::Memory], path: "x".into() });
-        assert_eq!("/".parse::<Below>().unwrap().path, Path::new("."));
-        assert!("gpu:x".parse::<Below>().is_err());
+        let below = |controllers, path: &str| Below::new(controllers, Path::new(path));
+        let all = Below { controllers: vec![], path: "leaf".into() };
+        assert_eq!(below(None, "/sub/../leaf").unwrap(), all);
+        let some = Below { controllers: vec![Controller::Cpu, Controller::Memory], path: "x".into() };
+        assert_eq!(below(Some("cpu,memory"), "../../x").unwrap(), some);
+        assert_eq!(below(None, "/").unwrap().path, Path::new("."));
+        assert!(below(Some("gpu"), "x").is_err());
     }
 
     #[test]
