@@ -195,8 +195,13 @@ fn dispatch(globals: Globals) -> Outcome {
     if globals.criu.is_some() {
         tracing::warn!("--criu is ignored: there is no checkpointing in this version");
     }
+    let root = nix::unistd::geteuid().is_root();
     match globals.rootless.as_str() {
-        "auto" | "true" | "false" | "1" | "0" => {}
+        "auto" => {}
+        // Whether errors of cgroups are forgiven is decided by who calls, and by nothing else.
+        "true" | "1" if root => tracing::warn!("--rootless=true is ignored: the caller is root"),
+        "false" | "0" if !root => tracing::warn!("--rootless=false is ignored: the caller is not root"),
+        "true" | "false" | "1" | "0" => {}
         other => return Err(anyhow::anyhow!("invalid value for --rootless: {other:?}").into()),
     }
     let Some((verb, words)) = globals.rest.split_first() else {

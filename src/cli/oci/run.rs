@@ -55,11 +55,11 @@ fn attached(context: &Context, id: String, words: Words) -> anyhow::Result<ExitC
 
 /// A container whose program could not be started is removed again, as if it had not been created.
 fn started<T, E>(context: &Context, id: &str, result: Result<T, E>) -> Result<T, E> {
-    if result.is_err() {
-        if let Err(error) = delete(&context.root, id, true) {
-            // The first error is the one to report.
-            tracing::warn!(error = %crate::error::chain(&error), "the container is left behind");
-        }
+    if result.is_err()
+        && let Err(error) = delete(&context.root, id, true)
+    {
+        // The first error is the one to report.
+        tracing::warn!(error = %crate::error::chain(&error), "the container is left behind");
     }
     result
 }

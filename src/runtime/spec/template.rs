@@ -96,7 +96,7 @@ fn make_rootless(spec: &mut Value, uid: u32, gid: u32) {
             *mount = json!({"destination": "/sys", "type": "none", "source": "/sys",
                 "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
         }
-        if let Some(options) = mount["options"].as_array_mut() {
+        if let Some(options) = mount.get_mut("options").and_then(Value::as_array_mut) {
             // The one mapped id is 0: no other owner can be given.
             options.retain(|option| {
                 !option.as_str().is_some_and(|text| text.starts_with("uid=") || text.starts_with("gid="))
