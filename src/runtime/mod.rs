@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod hooks;
 mod init;

@@ -74,7 +74,7 @@ pub(super) fn create(paths: &Paths, resources: Option<&LinuxResources>, rootless
         let given = |list: Option<&Option<String>>| {
             list.is_some_and(|list| list.as_ref().is_some_and(|list| !list.is_empty()))
         };
-        inherit_cpuset(cpuset, given(cpu.map(|cpu| cpu.cpus())), given(cpu.map(|cpu| cpu.mems())))?;
+        inherit_cpuset(cpuset, reused, given(cpu.map(|cpu| cpu.cpus())), given(cpu.map(|cpu| cpu.mems())))?;
     }
     if let Some(resources) = resources {
         limit(&cgroup, resources)?;
@@ -111,7 +111,7 @@ fn make_below(made: &mut Made, mount_point: &Path, path: &Path) -> Result<bool, 
 
 /// A v1 cpuset takes no process before it has processors and memory nodes: fills those of `leaf` that will
 /// not be given, and all empty ones above it, with what their parents have.
-fn inherit_cpuset(leaf: &Dir, cpus_given: bool, mems_given: bool) -> Result<(), SysError> {
+fn inherit_cpuset(leaf: &Dir, reused: bool, cpus_given: bool, mems_given: bool) -> Result<(), SysError> {
     for (file, given) in [("cpuset.cpus", cpus_given), ("cpuset.mems", mems_given)] {
         // From the leaf up to the first cpuset that has something; above the root there is no such file.
         let up = |levels: usize| format!("{}{file}", "../".repeat(levels));
@@ -130,7 +130,8 @@ fn inherit_cpuset(leaf: &Dir, cpus_given: bool, mems_given: bool) -> Result<(), 
         // From the top down, because a cpuset is a subset of its parent's.
         for level in (0..levels).rev().filter(|level| *level > 0 || !given) {
             let name = up(level);
-            if level > 0 || leaf.read(&name)?.trim_end().is_empty() {
+            // One that was there before may be narrower on purpose.
+            if level > 0 || !reused || leaf.read(&name)?.trim_end().is_empty() {
                 leaf.write(&name, &value)?;
             }
         }
