@@ -410,8 +410,11 @@ fn a_token_is_fetched_with_credentials_for_the_registry_alone() {
     });
     let reference = format!("{}/t/app:v", registry.address());
     let host = Host::new();
-    expect_error(&host.pull(&reference).exits(125), &["unauthorized"]);
-    expect_error(&host.pull_with(&["--creds", "user:wrong"], &reference).exits(125), &["unauthorized"]);
+    expect_error(&host.pull(&reference).exits(125), &[&reference, "unauthorized"]);
+    expect_error(
+        &host.pull_with(&["--creds", "user:wrong"], &reference).exits(125),
+        &[&reference, "unauthorized"],
+    );
     host.is_empty();
     host.pull_with(&["--creds", "user:pass"], &reference).ok();
 

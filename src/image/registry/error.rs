@@ -21,6 +21,7 @@ pub enum Subject {
     },
     /// A token that the registry wants to see.
     Token {
+        reference: Reference,
         realm: String,
     },
 }
@@ -30,7 +31,7 @@ impl fmt::Display for Subject {
         match self {
             Subject::Manifest(reference) => write!(f, "manifest of {reference}"),
             Subject::Blob { reference, digest } => write!(f, "blob {digest} of {reference}"),
-            Subject::Token { realm } => write!(f, "token from {realm}"),
+            Subject::Token { reference, realm } => write!(f, "token for {reference} from {realm}"),
         }
     }
 }

@@ -261,7 +261,7 @@ impl Client {
         let default_scope = format!("repository:{}:pull", self.reference.repository());
         let mut query = vec![("scope", scope.unwrap_or(&default_scope))];
         query.extend(service.map(|service| ("service", service)));
-        let subject = Arc::new(Subject::Token { realm: url.shown() });
+        let subject = Arc::new(Subject::Token { reference: self.reference.clone(), realm: url.shown() });
         // To another origin credentials go encrypted or not at all: anybody on this machine can open a port.
         let authorization = self
             .credentials
