@@ -5,14 +5,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open};
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::stat::{Mode, SFlag, fstat, stat};
+use nix::sys::stat::{SFlag, fstat, stat};
 use nix::unistd::{AccessFlags, faccessat, fchdir, getcwd};
 
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
 use crate::sys::process::execve;
+use crate::sys::root::open_own;
 use crate::sys::signal::set_default;
 
 /// Where a program is looked for when its environment has no `PATH` (as execvp(3) of glibc does).
@@ -196,11 +197,10 @@ fn check_executable(path: &Path) -> Result<(), SysError> {
         .map_err(SysError::on("faccessat", shown()))
 }
 
-/// Opens the working directory, in the container's root.
+/// Opens the working directory, in the container's root; a magic link is no way to it.
 pub fn open_cwd(cwd: &Path) -> Result<OwnedFd, ProgramError> {
     let shown = cwd.display().to_string();
-    open(cwd, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(SysError::on("open", shown.clone()))
+    open_own(cwd, OFlag::O_PATH | OFlag::O_DIRECTORY)
         .map_err(|source| ProgramError::Cwd { cwd: shown, source })
 }
 

@@ -212,6 +212,12 @@ pub fn open_same_mount(dir: BorrowedFd<'_>, path: &Path, flags: OFlag) -> Result
     resolve(dir, path, flags, resolution)
 }
 
+/// Opens `path` of this process's own root, not through a magic link: `/proc/self/fd/N` names a descriptor,
+/// whatever it is of (CVE-2024-21626).
+pub fn open_own(path: &Path, flags: OFlag) -> Result<OwnedFd, SysError> {
+    resolve(nix::fcntl::AT_FDCWD, path, flags, ResolveFlag::empty())
+}
+
 /// Reads `file` to its end.
 ///
 /// # Errors
