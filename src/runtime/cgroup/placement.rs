@@ -15,9 +15,8 @@ use crate::sys::SysError;
 pub struct Placement {
     /// For `clone3` with `CLONE_INTO_CGROUP`: the directory of the v2 cgroup (unified and hybrid hosts).
     ///
-    /// Linux 6.14 and the stable kernels of its time (up to 6.18 at least) kill the new process at once where
-    /// `cgroup.kill` was once written to its cgroup or to its parent's, and not as often to the other: they
-    /// compare the counters of two different cgroups (`kill_seq`, `cgroup_css_set_fork`). See
+    /// Linux 6.18 (not 6.1) kills the new process at once where `cgroup.kill` was written to its cgroup and to its
+    /// parent's unequally often: it compares the counters of the two (`kill_seq`, `cgroup_css_set_fork`). See
     /// [`Cgroup::placement_by_writing`].
     pub clone_into: Option<OwnedFd>,
     /// `tasks` files of v1 (and `cgroup.procs` of v2 where `clone_into` is to be avoided). The new process, while
