@@ -4,12 +4,12 @@
 //! (`tests/layering.rs` holds the code to it):
 //!
 //! ```text
-//! cli     -> engine, image, runtime, error, sys command lines: `corten oci VERB` and `corten VERB`
-//! engine  -> image, runtime, error, sys      containers from images: monitor, run, exec, logs, volumes
-//! image   -> error, sys                      references, registries, the store, unpacking, snapshots
-//! runtime -> error, sys                      the OCI runtime: plan, create, start, exec, kill, delete
-//! error   -> sys                             kinds of errors: what a caller can do about a failure
-//! sys     -> nothing of ours                 every `unsafe` and every raw file descriptor
+//! cli     -> engine, image, runtime, error, sys   command lines: `corten oci VERB` and `corten VERB`
+//! engine  -> image, runtime, error, sys           containers from images: monitor, run, exec, logs, volumes
+//! image   -> error, sys                           references, registries, the store, unpacking, snapshots
+//! runtime -> error, sys                           the OCI runtime: plan, create, start, exec, kill, delete
+//! error   -> sys                                  kinds of errors: what a caller can do about a failure
+//! sys     -> nothing of ours                      every `unsafe` and every raw file descriptor
 //! ```
 #![deny(unsafe_code)]
 

@@ -78,6 +78,9 @@ pub(super) fn request(
     let wants_terminal = spec.process().as_ref().and_then(Process::terminal).unwrap_or(false);
     let stdio = stdio(wants_terminal, attachment, options.console_socket)?;
     prepare_root(&context.root)?;
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        tracing::warn!("NOTIFY_SOCKET is not passed on to the container in this version");
+    }
     Ok(CreateRequest {
         id,
         bundle,
