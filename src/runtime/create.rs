@@ -363,7 +363,7 @@ fn make(
 fn adopt(half: &mut Half, plan: &Plan, child: &Child) -> Result<(), CreateError> {
     half.state.init = ProcessId::of(child.pid);
     half.dir()?.write(&half.state)?;
-    Ok(plan.process.security.limits.apply(child.pid)?)
+    Ok(plan.process.security.limits.apply_from_runtime(child.pid)?)
 }
 
 /// Serves init until it is ready.

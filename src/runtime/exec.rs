@@ -152,7 +152,7 @@ fn converse(
         let listener = plan.security.seccomp.as_ref().and_then(|program| program.listener.as_ref());
         Ok(notify::send(listener, state, Status::Running, child.pid, fd).map_err(CreateError::from)?)
     };
-    plan.security.limits.apply(child.pid).map_err(CreateError::from)?;
+    plan.security.limits.apply_from_runtime(child.pid).map_err(CreateError::from)?;
     loop {
         match child.channel.receive::<ToParent>().map_err(LaunchError::System)? {
             None => return Err(LaunchError::Vanished { hint: "" }.into()),

@@ -55,6 +55,14 @@ pub enum ValidateError {
         /// Why not.
         reason: &'static str,
     },
+    /// No propagation.
+    #[error(
+        "linux.rootfsPropagation={value} is not supported: it is none of (r)shared, (r)private, (r)slave, (r)unbindable"
+    )]
+    Propagation {
+        /// What it holds.
+        value: String,
+    },
     /// A value that no rule above covers.
     #[error("{field}: {reason}")]
     Value {
@@ -284,10 +292,7 @@ fn check_paths(linux: &Linux, namespaces: &Namespaces) -> Result<(), ValidateErr
     let known =
         ["", "shared", "rshared", "private", "rprivate", "slave", "rslave", "unbindable", "runbindable"];
     if !known.contains(&propagation) {
-        return Err(value(
-            "linux.rootfsPropagation",
-            "is none of (r)shared, (r)private, (r)slave, (r)unbindable",
-        ));
+        return Err(ValidateError::Propagation { value: propagation.into() });
     }
     if !namespaces.has(LinuxNamespaceType::Mount) {
         return no_mount_namespace();

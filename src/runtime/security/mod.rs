@@ -4,8 +4,8 @@
 //! profile takes milliseconds to compile). The container's process then applies it, in this order:
 //!
 //! ```text
-//! limits.apply()  rlimits and oom_score_adj: by the runtime, because only a process with CAP_SYS_RESOURCE
-//!                 in the initial user namespace may raise a hard limit
+//! limits          by the runtime for a process in a user namespace, which cannot raise its own; by the
+//!                 process itself in become_user() else
 //! label()         after /proc of the container is there, before the capabilities go
 //! schedule()      before the capabilities go: real-time policies need CAP_SYS_NICE
 //! confine_early() no_new_privs; and the filter if no_new_privs is not wanted: loading one then
@@ -24,7 +24,7 @@ pub mod user;
 
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
-use oci_spec::runtime::{Linux, Process};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Process};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -220,6 +220,14 @@ pub struct Plan {
     pub seccomp: Option<seccomp::Program>,
 }
 
+fn limits_set_by(linux: Option<&Linux>) -> rlimits::SetBy {
+    let mut namespaces = linux.and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
+    match namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+        true => rlimits::SetBy::Runtime,
+        false => rlimits::SetBy::Process,
+    }
+}
+
 impl Plan {
     /// Plans for `process`; seccomp and personality come from `linux`, for the container's own process
     /// and for those that join it.
@@ -227,7 +235,7 @@ impl Plan {
         let profile = linux.and_then(|linux| linux.seccomp().as_ref());
         Ok(Plan {
             capabilities: capabilities::Plan::new(process.capabilities().as_ref()),
-            limits: rlimits::Plan::new(process)?,
+            limits: rlimits::Plan::new(process, limits_set_by(linux))?,
             user: user::Plan::new(process.user()),
             labels: label::Plan::new(process),
             scheduling: scheduling::Plan::new(process, linux)?,
@@ -260,6 +268,8 @@ impl Plan {
 
     /// Bounding set, ids, capability sets.
     pub fn become_user(&self) -> Result<(), SecurityError> {
+        // Before setuid, because a user other than root may not raise a hard limit.
+        self.limits.apply_own()?;
         // Before setuid, because dropping from the bounding set needs CAP_SETPCAP.
         self.capabilities.drop_bounding()?;
         // Without this, setuid(2) to a user other than root empties the permitted set, and with it what

@@ -5,6 +5,18 @@ use crate::sys::rlimit::{self, Limit, Resource};
 use nix::unistd::Pid;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process};
 
+/// Who sets the limits of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SetBy {
+    /// The process itself: at any later time the runtime might be refused, because prlimit(2) wants the same
+    /// ids on both sides, or CAP_SYS_RESOURCE.
+    #[default]
+    Process,
+    /// The runtime, for a process in a user namespace, which cannot raise its own hard limits. Whoever owns
+    /// the namespace may set them at any time.
+    Runtime,
+}
+
 /// `process.rlimits` and `process.oomScoreAdj`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
@@ -12,6 +24,8 @@ pub struct Plan {
     pub limits: Vec<(Resource, Limit)>,
     /// -1000 to 1000; absent leaves what the caller has.
     pub oom_score_adj: Option<i32>,
+    /// Who sets `limits`.
+    pub set_by: SetBy,
 }
 
 fn resource(kind: PosixRlimitType) -> Resource {
@@ -41,7 +55,7 @@ fn name(resource: Resource) -> String {
 
 impl Plan {
     /// Checks that no resource is named twice and no soft limit is above its hard limit.
-    pub fn new(process: &Process) -> Result<Plan, SecurityError> {
+    pub fn new(process: &Process, set_by: SetBy) -> Result<Plan, SecurityError> {
         let mut limits: Vec<(Resource, Limit)> = Vec::new();
         for (index, wanted) in process.rlimits().iter().flatten().enumerate() {
             let invalid =
@@ -62,15 +76,29 @@ impl Plan {
                 reason: "not between -1000 and 1000",
             });
         }
-        Ok(Plan { limits, oom_score_adj })
+        Ok(Plan { limits, oom_score_adj, set_by })
     }
 
-    /// Applies both to a process that waits for its start. The runtime does it, because a process in a user
-    /// namespace cannot raise its own limits or lower its own score.
-    pub fn apply(&self, pid: Pid) -> Result<(), SecurityError> {
+    /// The runtime's part, on a process that is being set up.
+    pub fn apply_from_runtime(&self, pid: Pid) -> Result<(), SecurityError> {
         if let Some(value) = self.oom_score_adj {
             set_oom_score(pid, value)?;
         }
+        match self.set_by {
+            SetBy::Runtime => self.set(pid),
+            SetBy::Process => Ok(()),
+        }
+    }
+
+    /// The part of the process itself, while it is still the user that the runtime is.
+    pub fn apply_own(&self) -> Result<(), SecurityError> {
+        match self.set_by {
+            SetBy::Process => self.set(Pid::from_raw(0)),
+            SetBy::Runtime => Ok(()),
+        }
+    }
+
+    fn set(&self, pid: Pid) -> Result<(), SecurityError> {
         for (resource, limit) in &self.limits {
             rlimit::set(pid, *resource, *limit).map_err(|source| SecurityError::Rlimit {
                 name: name(*resource),
@@ -101,7 +129,7 @@ mod tests {
     use super::*;
 
     fn plan(json: &str) -> Result<Plan, SecurityError> {
-        Plan::new(&serde_json::from_str(json).expect("test input"))
+        Plan::new(&serde_json::from_str(json).expect("test input"), SetBy::Process)
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn each_contradiction_names_its_field() {
         (
             "/linux/rootfsPropagation",
             json!("foo"),
-            "linux.rootfsPropagation: is none of (r)shared, (r)private, (r)slave, (r)unbindable",
+            "linux.rootfsPropagation=foo is not supported: it is none of (r)shared, (r)private, (r)slave, (r)unbindable",
         ),
         (
             "/linux/uidMappings",
