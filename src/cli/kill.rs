@@ -19,7 +19,7 @@ pub fn run(args: &KillArgs, context: &Context) -> anyhow::Result<u8> {
     let signal = parse::signal("--signal", &args.signal)?;
     for_each(&args.containers, |name| {
         let record = context.engine.find(name)?;
-        context.engine.signal(&record, signal)?;
+        context.engine.kill(&record, signal)?;
         println!("{name}");
         Ok(())
     })

@@ -157,14 +157,11 @@ fn report(error: &anyhow::Error) -> u8 {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<crate::sys::SysError>()
-            .is_some_and(|error| error.call == "write" && error.errno == nix::errno::Errno::EPIPE)
-            || cause
-                .downcast_ref::<std::io::Error>()
-                .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-    })
+    let pipe = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    match error.downcast_ref::<EngineError>() {
+        Some(EngineError::Sys(error)) => error.call == "write" && error.errno == nix::errno::Errno::EPIPE,
+        _ => error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(pipe)),
+    }
 }
 
 /// Does something for each of several containers; one that fails is reported, and the others go on.

@@ -130,7 +130,7 @@ impl Client {
     /// Passes streams and signals until the container ends.
     ///
     /// # Errors
-    /// [`EngineError::MonitorLost`] if the monitor is killed; EPIPE if our standard output is closed.
+    /// [`EngineError::ExitUnknown`] if the monitor is killed; EPIPE if our standard output is closed.
     pub fn attach(
         &self,
         engine: &Engine,
@@ -170,7 +170,7 @@ impl Client {
                 match self.receive()? {
                     Some(Event::Exit(exit)) => return Ok(exit),
                     Some(Event::Output(output, bytes)) => write_out(output, &bytes)?,
-                    Some(Event::Gone) => return Err(EngineError::MonitorLost { id: self.id.to_string() }),
+                    Some(Event::Gone) => return Err(EngineError::ExitUnknown { id: self.id.to_string() }),
                     Some(Event::Started) | None => {}
                 }
             }

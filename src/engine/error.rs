@@ -137,6 +137,12 @@ pub enum EngineError {
         /// The container.
         id: String,
     },
+    /// The container's monitor was killed while the container ran.
+    #[error("nobody saw how container {id} ended: its monitor was killed")]
+    ExitUnknown {
+        /// The container.
+        id: String,
+    },
     /// A frame of the attach protocol is malformed.
     #[error("malformed frame from {peer}: {reason}")]
     Frame {
@@ -196,7 +202,7 @@ impl Kind for EngineError {
             Self::Record { .. } | Self::TooLarge { .. } => ErrorKind::Corrupt,
             Self::PullFailed { .. } => ErrorKind::Network,
             Self::Start { failure } => failure.kind,
-            Self::MonitorLost { .. } => ErrorKind::System,
+            Self::MonitorLost { .. } | Self::ExitUnknown { .. } => ErrorKind::System,
             Self::WontDie { .. } => ErrorKind::TimedOut,
             Self::Store(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),

@@ -40,6 +40,22 @@ impl Engine {
         }
     }
 
+    /// `kill`: sends a signal; SIGKILL is certain to end the container, so that its end is waited for.
+    pub fn kill(&self, record: &Record, signal: Signal) -> Result<(), EngineError> {
+        if signal != SIGKILL {
+            return self.signal(record, signal);
+        }
+        let id = record.id()?;
+        let client = Client::connect(self, &id, Streams::default())?;
+        self.signal(record, signal)?;
+        match client {
+            Some(client) if client.wait(Some(KILL_DEADLINE))?.is_none() && self.status(&id)?.is_live() => {
+                Err(EngineError::WontDie { id: record.name.clone(), seconds: KILL_DEADLINE.as_secs() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sends the stop signal, after `timeout` SIGKILL, and returns when the container has ended and is cleaned up.
     /// One that does not run is stopped already.
     pub fn stop(&self, record: &Record, timeout: Option<Duration>) -> Result<(), EngineError> {
@@ -79,7 +95,7 @@ impl Engine {
     /// Waits for a container's end and tells how it ended; at once if it does not run.
     ///
     /// # Errors
-    /// [`EngineError::MonitorLost`] when nobody saw how it ended.
+    /// [`EngineError::ExitUnknown`] when nobody saw how it ended.
     pub fn wait(&self, record: &Record) -> Result<Exit, EngineError> {
         let id = record.id()?;
         if let Some(client) = Client::connect(self, &id, Streams::default())?
@@ -95,9 +111,9 @@ impl Engine {
                 Status::Unmonitored(run) => {
                     let pidfd = pidfd::open(run.pid)?;
                     pidfd::wait(&pidfd, None)?;
-                    return Err(EngineError::MonitorLost { id: record.name.clone() });
+                    return Err(EngineError::ExitUnknown { id: record.name.clone() });
                 }
-                Status::Lost(_) => return Err(EngineError::MonitorLost { id: record.name.clone() }),
+                Status::Lost(_) => return Err(EngineError::ExitUnknown { id: record.name.clone() }),
                 Status::Created(None) => {
                     return Err(EngineError::WrongState {
                         id: record.name.clone(),

@@ -369,15 +369,23 @@ impl Engine {
         Ok(match (ended, run) {
             (Some(ended), _) if ended.started.is_none() => Status::Created(Some(ended)),
             (Some(ended), _) => Status::Exited(ended),
-            (None, Some(run)) => {
-                let alive = State::load(&self.runtime_root(), id.as_str())
-                    .ok()
-                    .and_then(|state| state.init)
-                    .is_some_and(|init| init.is_alive());
-                if alive { Status::Unmonitored(run) } else { Status::Lost(run) }
+            (None, Some(run)) if self.known_init(id).is_some_and(ProcessId::is_alive) => {
+                Status::Unmonitored(run)
             }
-            (None, None) => Status::Created(None),
+            (None, Some(run)) => Status::Lost(run),
+            // Its monitor was killed before it could write who runs.
+            (None, None) => match self.known_init(id) {
+                Some(init) if init.is_alive() => {
+                    Status::Unmonitored(Run { monitor: init, pid: init.pid, started: Timestamp::now() })
+                }
+                _ => Status::Created(None),
+            },
         })
+    }
+
+    /// The container's init, as the runtime recorded it.
+    fn known_init(&self, id: &Id) -> Option<ProcessId> {
+        State::load(&self.runtime_root(), id.as_str()).ok()?.init
     }
 
     /// Keeps [`Engine::sweep`] away from what is being made, until it is dropped.

@@ -6,6 +6,8 @@ use crate::sys::SysError;
 use serde::{Deserialize, Serialize};
 
 const VERSION: u32 = 1;
+/// What a lease that is being written is called after its own name.
+const BESIDE: &str = ".tmp";
 
 /// What one holder uses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,24 +60,30 @@ impl Store {
     /// Ends a lease; a holder that has none is none the less released. It need not be on disk at once: a lease
     /// that comes back after a loss of power has no container, and is released again.
     pub fn release(&self, holder: &str) -> Result<()> {
-        let path = self.leases().join(checked(holder)?);
-        match std::fs::remove_file(&path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(SysError::io("unlink", path.to_string_lossy())(error).into()),
+        let holder = checked(holder)?;
+        for name in [format!("{holder}{BESIDE}"), holder.to_owned()] {
+            let path = self.leases().join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(SysError::io("unlink", path.to_string_lossy())(error).into());
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
 impl Store {
     /// Who has a lease.
     pub fn holders(&self) -> Result<Vec<String>> {
-        let names = entries(&self.leases())?;
-        Ok(names
-            .into_iter()
-            .filter_map(|name| name.into_string().ok())
-            .filter(|name| checked(name).is_ok())
-            .collect())
+        let names = entries(&self.leases())?.into_iter().filter_map(|name| name.into_string().ok());
+        // What a killed writer left beside a lease counts: releasing it removes that too.
+        let holder = |name: String| name.strip_suffix(BESIDE).map_or_else(|| name.clone(), str::to_owned);
+        let mut holders: Vec<String> = names.map(holder).filter(|name| checked(name).is_ok()).collect();
+        holders.sort();
+        holders.dedup();
+        Ok(holders)
     }
 }
 
@@ -98,7 +106,7 @@ pub(super) fn all(store: &Store) -> Result<Vec<(String, Lease)>> {
 
 fn checked(holder: &str) -> Result<&str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    let ends = [".tmp"];
+    let ends = [BESIDE];
     if holder.is_empty()
         || holder.len() > 200
         || holder.starts_with('.')
