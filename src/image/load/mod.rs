@@ -124,8 +124,10 @@ pub struct Options {
 }
 
 impl Default for Options {
+    /// As many layers at the same time as there are processors, but at least two and at most four.
     fn default() -> Options {
-        Options { platform: Platform::host(), limits: Limits::default(), parallel: 2 }
+        let parallel = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
+        Options { platform: Platform::host(), limits: Limits::default(), parallel }
     }
 }
 

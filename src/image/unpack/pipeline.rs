@@ -15,7 +15,7 @@ use std::thread;
 
 /// Bytes that go from thread to thread at once.
 const CHUNK: usize = 256 << 10;
-/// Chunks that wait for each reader: with the buffers in use at most 3 MiB for each layer.
+/// Chunks that wait for each of the two readers: with those in use at most 5 MiB for each layer.
 const WAITING: usize = 8;
 
 type Chunk = Arc<Vec<u8>>;

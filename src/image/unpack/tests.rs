@@ -170,7 +170,7 @@ fn row_6_hard_link_to_a_layer_below_is_a_copy() {
 #[test]
 fn row_7_a_hard_link_changes_no_metadata() {
     let outside = tempfile::NamedTempFile::new().unwrap();
-    std::fs::set_permissions(outside.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    outside.as_file().set_permissions(std::fs::Permissions::from_mode(0o600)).unwrap();
     let mut link = Header::new(b'1', b"b", 0);
     link.link(b"a").mode(0o4777);
     let (_bench, layer) = good(
