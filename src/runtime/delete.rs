@@ -85,14 +85,14 @@ fn delete_existing(state_root: &Path, id: &str, force: bool) -> Result<(), Delet
         }
         if status == Status::Creating && state.creator.pid() != nix::unistd::getpid() {
             // It holds the lock that we are about to wait for, perhaps in a hook that never ends.
-            end(id, state.creator)?;
+            end(id, state.creator, || ())?;
         }
     }
     let dir = StateDir::open_locked(state_root, id)?;
     // No record: create was killed between making the directory and writing it, and made nothing else.
     let Some(state) = State::read(&dir)? else { return Ok(dir.remove()?) };
     if let Some(init) = state.init.filter(|init| init.is_alive()) {
-        end(id, init)?;
+        end(id, init, || thaw(&state))?;
     }
     remove_cgroup(&state).map_err(|source| DeleteError::Cgroup { id: id.into(), source })?;
     dir.remove()?;
@@ -109,8 +109,16 @@ pub(super) fn remove_cgroup(state: &State) -> Result<(), cgroup::Error> {
     cgroup.remove()
 }
 
-/// Kills a process and waits until it has ended.
-fn end(id: &str, process: ProcessId) -> Result<(), DeleteError> {
+/// A frozen process of v1 dies only when it is thawed; after the kill, so that nothing of it runs any more.
+fn thaw(state: &State) {
+    if let Err(error) = Cgroup::open(&state.cgroup).and_then(|cgroup| cgroup.thaw()) {
+        // A cgroup that is gone holds nobody; and the wait that follows tells who does not end.
+        tracing::debug!("{}", crate::error::chain(&error));
+    }
+}
+
+/// Kills a process, does what it needs to die, and waits until it has ended.
+fn end(id: &str, process: ProcessId, killed: impl FnOnce()) -> Result<(), DeleteError> {
     let fails = |source| DeleteError::Kill { id: id.into(), pid: process.pid, source };
     let pidfd = match pidfd::open(process.pid) {
         Err(SysError { errno: nix::errno::Errno::ESRCH, .. }) => return Ok(()),
@@ -123,6 +131,7 @@ fn end(id: &str, process: ProcessId) -> Result<(), DeleteError> {
         Err(SysError { errno: nix::errno::Errno::ESRCH, .. }) => return Ok(()),
         other => other.map_err(fails)?,
     }
+    killed();
     if pidfd::wait(&pidfd, Some(KILL_DEADLINE_MS)).map_err(fails)? {
         Ok(())
     } else {

@@ -256,7 +256,7 @@ mod tests {
         assert!(text(&["no-such"]).contains("executable file not found in $PATH"));
         assert!(text(&["/no/such"]).contains("no such file or directory"));
         assert!(text(&["/etc"]).contains("is a directory"));
-        assert!(text(&["/etc/hostname"]).contains("permission denied"));
+        assert!(text(&["/etc/passwd"]).contains("permission denied"));
     }
 
     #[test]
