@@ -136,24 +136,35 @@ impl Bars {
     }
 }
 
-const TEMPLATE: &str =
+/// Of a layer that is being fetched or unpacked.
+const RUNNING: &str =
     "{prefix} {msg:11} [{bar:30}] {decimal_bytes:>9}/{decimal_total_bytes:9} {decimal_bytes_per_sec}";
+
+/// Of a layer that needs nothing more.
+const FINISHED: &str = "{prefix} {msg:11} {decimal_total_bytes}";
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are constants, which a test reads.
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+fn finish(bar: &ProgressBar, message: &'static str) {
+    bar.set_style(style(FINISHED));
+    bar.finish_with_message(message);
+}
 
 impl Progress for Bars {
     fn begin(&self, layers: &[(Descriptor, Need)]) {
-        let style = ProgressStyle::with_template(TEMPLATE)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> ");
+        let running = style(RUNNING);
         let bars = layers
             .iter()
             .map(|(descriptor, need)| {
-                let bar = self.all.add(ProgressBar::new(descriptor.size).with_style(style.clone()));
+                let bar = self.all.add(ProgressBar::new(descriptor.size).with_style(running.clone()));
                 bar.set_prefix(descriptor.digest.hex()[..12].to_owned());
                 match need {
-                    Need::Nothing => {
-                        bar.set_position(descriptor.size);
-                        bar.finish_with_message("present");
-                    }
+                    Need::Nothing => finish(&bar, "present"),
                     Need::Unpacking => bar.set_message("unpacking"),
                     Need::Blob | Need::Both => bar.set_message("waiting"),
                 }
@@ -182,7 +193,19 @@ impl Progress for Bars {
 
     fn done(&self, layer: usize) {
         if let Some(bar) = self.layer(layer) {
-            bar.finish_with_message("done");
+            finish(bar, "done");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_valid() {
+        for template in [RUNNING, FINISHED] {
+            ProgressStyle::with_template(template).unwrap();
         }
     }
 }
