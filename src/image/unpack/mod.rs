@@ -13,7 +13,7 @@
 //! * **A parent directory that the layer has no entry for** is made, and gets owner, mode, times and
 //!   attributes of the directory that the layers below have there; without one it is 0755, root's, of 1970.
 //! * **Such a parent where the layers below have a symbolic link** (`bin/x` on a tree with `bin -> usr/bin`)
-//!   hides the link, as in Docker, podman and containerd: an image must be the same tree everywhere.
+//!   hides the link, as it does in podman: an image must be the same tree everywhere.
 //! * **A parent that is a symbolic link of the same layer** is an error. No builder writes such layers.
 //! * **Whiteouts mean the layers below only**, whatever the order of the entries; what the layer itself has
 //!   at that path stays.
