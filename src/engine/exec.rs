@@ -75,6 +75,7 @@ impl Engine {
             pidfd_socket: None,
             preserve_fds: 0,
             ignore_paused: false,
+            seccomp_cache: Some(self.state.join("seccomp")),
             cgroups: Vec::new(),
         })
         .map_err(|error| exec_failure(&error))?;

@@ -83,6 +83,8 @@ pub struct CreateRequest {
     /// A detached mount that becomes the root file system: it is attached to `root.path`, an existing
     /// directory, where only the container's mount namespace sees it.
     pub root_mount: Option<OwnedFd>,
+    /// Where compiled seccomp filters are kept, if anywhere: a directory that only its owner enters.
+    pub seccomp_cache: Option<PathBuf>,
     /// Mount destinations of fresh volumes, into which the image's content is copied.
     pub copy_up: Vec<PathBuf>,
 }

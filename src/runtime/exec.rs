@@ -41,6 +41,8 @@ pub struct ExecRequest {
     pub preserve_fds: u32,
     /// Run it also in a paused container, where it waits until that is resumed.
     pub ignore_paused: bool,
+    /// Where compiled seccomp filters are kept, if anywhere.
+    pub seccomp_cache: Option<PathBuf>,
     /// Sub-cgroups for it: (v1 controllers or none for all, path below the container's cgroup).
     pub cgroups: Vec<(Option<String>, PathBuf)>,
 }
@@ -106,7 +108,7 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
         return Err(ExecError::NotRunning);
     }
     let spec = State::load_spec(&request.state_root, &request.id)?;
-    let plan = ProcessPlan::build(&spec, &request.process)?;
+    let plan = ProcessPlan::build(&spec, &request.process, request.seccomp_cache.as_deref())?;
     let placement = place(&state, init.pid, &request.cgroups)?;
     let namespaces = Namespaces::default();
     let target = Target { namespaces: &namespaces, of_process: Some((pidfd, state.namespaces)), placement };

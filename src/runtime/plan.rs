@@ -1,5 +1,5 @@
 //! From a configuration to what init will do: everything that can be refused before anything is made.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hooks, Process, Spec};
 
@@ -56,8 +56,8 @@ pub struct ProcessPlan {
 }
 
 impl ProcessPlan {
-    /// Plans `process` of the configuration `spec`.
-    pub fn build(spec: &Spec, process: &Process) -> Result<ProcessPlan, PlanError> {
+    /// Plans `process` of the configuration `spec`; compiled seccomp filters are kept in `filters`.
+    pub fn build(spec: &Spec, process: &Process, filters: Option<&Path>) -> Result<ProcessPlan, PlanError> {
         let program = Program::plan(
             process.args().as_deref().unwrap_or_default(),
             process.env().as_deref().unwrap_or_default(),
@@ -66,7 +66,7 @@ impl ProcessPlan {
             let cells = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
             (cells(size.height()), cells(size.width()))
         });
-        let security = security::Plan::new(process, spec.linux().as_ref())?;
+        let security = security::Plan::new(process, spec.linux().as_ref(), filters)?;
         if !security.labels.is_empty() {
             security.labels.check(security::label::Host::detect())?;
         }
@@ -104,7 +104,7 @@ impl Plan {
         Ok(Plan {
             namespaces: Namespaces::plan(spec)?,
             rootfs,
-            process: ProcessPlan::build(spec, process)?,
+            process: ProcessPlan::build(spec, process, request.seccomp_cache.as_deref())?,
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
             domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
             hooks: spec.hooks().clone(),

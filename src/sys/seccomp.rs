@@ -21,6 +21,17 @@ pub struct Instruction {
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
 impl Instruction {
+    /// The same bytes that [`Instruction::decode`] reads.
+    pub fn encode(program: &[Instruction]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(program.len() * 8);
+        for instruction in program {
+            bytes.extend_from_slice(&instruction.code.to_ne_bytes());
+            bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
+            bytes.extend_from_slice(&instruction.k.to_ne_bytes());
+        }
+        bytes
+    }
+
     /// Decodes what libseccomp exports: `struct sock_filter`s in host byte order, `None` if the bytes
     /// are not a whole number of them.
     pub fn decode(bytes: &[u8]) -> Option<Vec<Instruction>> {

@@ -82,6 +82,7 @@ pub(super) fn request(
         tracing::warn!("NOTIFY_SOCKET is not passed on to the container in this version");
     }
     Ok(CreateRequest {
+        seccomp_cache: None,
         id,
         bundle,
         state_root: context.root.clone(),

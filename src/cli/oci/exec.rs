@@ -91,6 +91,7 @@ fn run(context: &Context, words: Words) -> anyhow::Result<ExitCode> {
     let attachment = if words.detach { Attachment::Detached } else { Attachment::Foreground };
     let stdio = stdio(process.terminal().unwrap_or(false), attachment, words.console_socket)?;
     let request = ExecRequest {
+        seccomp_cache: None,
         id,
         state_root: context.root.clone(),
         process,

@@ -172,6 +172,7 @@ fn begin(watch: &Watch, creation: Creation) -> Result<Begun, Failure> {
         no_pivot: false,
         no_new_keyring: false,
         root_mount: Some(creation.root_mount),
+        seccomp_cache: Some(watch.engine.state.join("seccomp")),
         copy_up: creation.copy_up,
     };
     let started = create(request).map_err(|error| create_failure(&error))?;

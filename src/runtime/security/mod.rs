@@ -26,7 +26,7 @@ use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Process};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the security set-up of a container failed.
 #[derive(Debug, thiserror::Error)]
@@ -230,8 +230,12 @@ fn limits_set_by(linux: Option<&Linux>) -> rlimits::SetBy {
 
 impl Plan {
     /// Plans for `process`; seccomp and personality come from `linux`, for the container's own process
-    /// and for those that join it.
-    pub fn new(process: &Process, linux: Option<&Linux>) -> Result<Plan, SecurityError> {
+    /// and for those that join it. `filters` is where compiled filters are kept.
+    pub fn new(
+        process: &Process,
+        linux: Option<&Linux>,
+        filters: Option<&Path>,
+    ) -> Result<Plan, SecurityError> {
         let profile = linux.and_then(|linux| linux.seccomp().as_ref());
         Ok(Plan {
             capabilities: capabilities::Plan::new(process.capabilities().as_ref()),
@@ -240,7 +244,7 @@ impl Plan {
             labels: label::Plan::new(process),
             scheduling: scheduling::Plan::new(process, linux)?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            seccomp: profile.map(seccomp::compile).transpose()?.flatten(),
+            seccomp: profile.map(|profile| seccomp::compile(profile, filters)).transpose()?.flatten(),
         })
     }
 

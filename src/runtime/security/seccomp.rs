@@ -1,4 +1,5 @@
 //! The seccomp profile: compiled by libseccomp on the host's side, loaded by the container's process.
+mod cache;
 mod enosys;
 
 use super::SecurityError;
@@ -13,7 +14,7 @@ use oci_spec::runtime::{
 };
 use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A compiled profile, ready to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,11 +61,35 @@ fn failed(step: impl Into<String>) -> impl FnOnce(SeccompError) -> SecurityError
 }
 
 /// Compiles a profile; `None` if it does nothing (allow everything, no rule), which needs no filter.
-pub fn compile(profile: &LinuxSeccomp) -> Result<Option<Program>, SecurityError> {
+///
+/// libseccomp takes longer for moby's profile than all the rest of a container's creation, so that compiled
+/// programs are kept in the directory `kept`, if there is one.
+pub fn compile(profile: &LinuxSeccomp, kept: Option<&Path>) -> Result<Option<Program>, SecurityError> {
     let rules = profile.syscalls().as_deref().unwrap_or_default();
     if rules.is_empty() && profile.default_action() == LinuxSeccompAction::ScmpActAllow {
         return Ok(None);
     }
+    let notifies = rules.iter().any(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify);
+    let cache = kept.and_then(|directory| cache::Slot::of(directory, profile));
+    let instructions = match cache.as_ref().and_then(cache::Slot::read) {
+        Some(instructions) => instructions,
+        None => {
+            let instructions = build(profile, rules)?;
+            if let Some(slot) = &cache {
+                slot.write(&instructions);
+            }
+            instructions
+        }
+    };
+    Ok(Some(Program {
+        instructions,
+        flags: flags(profile, notifies)?,
+        listener: listener(profile, notifies)?,
+    }))
+}
+
+/// The program, made by libseccomp.
+fn build(profile: &LinuxSeccomp, rules: &[LinuxSyscall]) -> Result<Vec<Instruction>, SecurityError> {
     let default = default_action(profile)?;
     let mut filter = ScmpFilterContext::new(default).map_err(failed("the default action"))?;
     // no_new_privs is process.noNewPrivileges' business; the attribute matters for seccomp_load(3) only,
@@ -76,16 +101,11 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Option<Program>, SecurityError>
         add_rule(&mut filter, default, index, rule)?;
     }
     let mut instructions = export(&filter)?;
-    let notifies = rules.iter().any(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify);
     enosys::prepend(profile, &mut instructions);
     if instructions.len() > kernel::MAX_INSTRUCTIONS {
         return Err(SecurityError::TooLong { instructions: instructions.len() });
     }
-    Ok(Some(Program {
-        instructions,
-        flags: flags(profile, notifies)?,
-        listener: listener(profile, notifies)?,
-    }))
+    Ok(instructions)
 }
 
 fn default_action(profile: &LinuxSeccomp) -> Result<ScmpAction, SecurityError> {

@@ -33,7 +33,7 @@ const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
 
 fn compile_json(json: &str) -> Result<Option<Program>, SecurityError> {
-    compile(&serde_json::from_str(json).expect("test input"))
+    compile(&serde_json::from_str(json).expect("test input"), None)
 }
 
 fn program(json: &str) -> Program {
