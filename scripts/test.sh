@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# test.sh: every test. Installs what is missing; the last line is "N passed, N failed"; exit 1 on any failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+passed=0 failed=0 failures=()
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# check NAME COMMAND...: one test that is a command.
+check() {
+    echo "== $1" >&2
+    if "${@:2}" >&2; then passed=$((passed + 1)); else failed=$((failed + 1)) failures+=("$1"); fi
+}
+
+# count NAME COMMAND...: a command that prints how many of its tests passed and failed.
+count() {
+    echo "== $1" >&2
+    "${@:2}" 2>&1 | tee "$log" >&2
+    local code=${PIPESTATUS[0]} of_passed of_failed
+    read -r of_passed of_failed < <(awk '
+        /^test result: / { passed += $4; failed += $6 }
+        /^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
+        END { print passed + 0, failed + 0 }' "$log")
+    passed=$((passed + of_passed)) failed=$((failed + of_failed))
+    # A test program that did not build or was killed has no result of its own.
+    if [ "$code" -ne 0 ] && [ "$of_failed" -eq 0 ]; then failed=$((failed + 1)); fi
+    if [ "$code" -ne 0 ]; then failures+=("$1"); fi
+}
+
+scripts/install-packages.sh gcc libc6-dev libseccomp-dev binutils busybox-static podman crun skopeo docker-registry \
+    umoci jq cpio qemu-system-x86 || exit 1
+command -v cargo >/dev/null || { echo "test: cargo is missing; see https://rustup.rs" >&2; exit 1; }
+
+check "format" cargo fmt --all --check
+check "lints" cargo clippy --quiet --workspace --all-targets -- -D warnings
+count "unit tests" cargo test --quiet --package corten
+check "release build" cargo build --quiet --release
+count "tests on this machine" cargo test --quiet --package runtime-tests --no-fail-fast
+count "tests in the virtual machine (cgroup v2)" scripts/vm-test.sh
+
+[ ${#failures[@]} -eq 0 ] || printf 'failed: %s\n' "${failures[@]}" >&2
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
