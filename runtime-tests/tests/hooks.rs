@@ -107,7 +107,7 @@ fn environment_and_arguments_are_the_hooks_own() {
     let script = format!(
         "echo \"$0 $1\" > {path}; cat /proc/self/environ | tr '\\0' '\\n' >> {path}; pwd >> {path}.cwd"
     );
-    let hook = json!({"path": "/bin/sh", "args": ["name", "-c", script, "zero", "one"], "env": ["HOOK=yes"]});
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script, "zero", "one"], "env": ["HOOK=yes"]});
     bundle.push("/hooks/createRuntime", hook).args(["/bin/true"]).run().ok();
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(text.starts_with("zero one\n"), "{text}");
