@@ -75,12 +75,22 @@ fn a_fork_bomb_stops_at_the_pids_limit() {
 #[test]
 fn a_quota_of_half_a_cpu_gives_half_a_cpu() {
     let fixture = Fixture::new();
-    let bundle = limited(&fixture, &json!({"cpu": {"quota": 50_000, "period": 100_000}}));
-    // A slow machine needs a longer window for the same accuracy; two threads make sure that it is the quota that limits.
+    // A slow machine needs a longer window for the same accuracy; two threads make sure that it is the quota
+    // that limits.
     let seconds = needs::stretched(std::time::Duration::from_secs(2)).as_secs().min(10).to_string();
-    let report = bundle.args(["/probe", "burn", &seconds, "2"]).run().ok().json();
-    let share = report["cpu"].as_f64().unwrap() / report["wall"].as_f64().unwrap();
-    assert!((0.425..=0.575).contains(&share), "got {share:.3} CPUs for a quota of 0.5");
+    let mut shares = Vec::new();
+    // More than the quota must never be; less may be when others want the machine too, then it is tried again.
+    for _ in 0..6 {
+        let bundle = limited(&fixture, &json!({"cpu": {"quota": 50_000, "period": 100_000}}));
+        let report = bundle.args(["/probe", "burn", &seconds, "2"]).run().ok().json();
+        let share = report["cpu"].as_f64().unwrap() / report["wall"].as_f64().unwrap();
+        assert!(share <= 0.575, "got {share:.3} CPUs for a quota of 0.5");
+        if share >= 0.425 {
+            return;
+        }
+        shares.push(share);
+    }
+    panic!("never got 0.425 CPUs or more for a quota of 0.5: {shares:.3?}");
 }
 
 #[test]
