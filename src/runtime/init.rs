@@ -21,6 +21,7 @@ use super::rootfs::{self, HostSources, MountFacts, Prepared, RootSource, RootfsE
 use super::security::{self, SecurityError};
 use super::state::{State, Status};
 use crate::error::{ErrorKind, Kind};
+use crate::sys::background::close_others;
 use crate::sys::mount::{Attr, FsContext};
 use crate::sys::process::{
     cloexec_from, exit_now, install_stdio, keep_over_exec, set_parent_death_signal, unshare,
@@ -108,7 +109,14 @@ pub(super) fn run(
     state: &State,
     mounts: HostMounts,
 ) -> ! {
-    let error = match set_up(&plan, &channel, request, state, mounts) {
+    let ready = set_up(&plan, &channel, request, state, mounts).and_then(|executable| {
+        // While it waits, other processes of the container may look into it: the runtime's descriptors, its
+        // state directory among them, are a way to the host (CVE-2016-9962).
+        let first = 3 + i32::try_from(request.preserve_fds).unwrap_or(0);
+        close_others(first, &[channel.as_fd()]).map_err(failed("closing the runtime's descriptors"))?;
+        Ok(executable)
+    });
+    let error = match ready {
         Ok(executable) => match await_start(&channel) {
             Ok(Some(starter)) => {
                 let error = execute(&plan, &starter, request, state, &executable);

@@ -55,7 +55,7 @@ pub fn detach(keep: &[BorrowedFd<'_>]) -> Result<(), SysError> {
     nix::unistd::dup2_stdout(&null).map_err(SysError::on("dup2", "stdout"))?;
     nix::unistd::dup2_stderr(&null).map_err(SysError::on("dup2", "stderr"))?;
     drop(null);
-    close_others(keep)?;
+    close_others(3, keep)?;
     reset_signals()
 }
 
@@ -71,12 +71,13 @@ fn reset_signals() -> Result<(), SysError> {
         .map_err(SysError::on("sigprocmask", ""))
 }
 
-/// Closes every descriptor above standard error that is not in `keep` (close_range(2), Linux 5.9): the
-/// caller may have left pipes open in us that somebody waits for the end of.
-fn close_others(keep: &[BorrowedFd<'_>]) -> Result<(), SysError> {
-    let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd > 2).collect();
+/// Closes every descriptor from `first` on that is not in `keep` (close_range(2), Linux 5.9): the caller may
+/// have left pipes open in us that somebody waits for the end of. For a process that neither uses nor drops
+/// the owners of what it closes.
+pub fn close_others(first: RawFd, keep: &[BorrowedFd<'_>]) -> Result<(), SysError> {
+    let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd >= first).collect();
     kept.sort_unstable();
-    let mut from: RawFd = 3;
+    let mut from = first;
     for fd in kept {
         close_range(from, fd - 1)?;
         from = fd + 1;
