@@ -6,12 +6,13 @@
 //!                                                 └── Staged{pid}, ends
 //! ```
 //! The new process goes on in a copy of the runtime's memory: nothing is executed or parsed twice.
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
+use nix::fcntl::OFlag;
 use nix::sys::prctl::set_dumpable;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
 
 use super::cgroup::Placement;
 use super::namespaces::{NamespaceError, Namespaces, flag};
@@ -186,9 +187,16 @@ fn stage(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<()
     }
     target.namespaces.make_time_namespace()?;
     let flags = target.namespaces.clone_flags() | nix::sched::CloneFlags::CLONE_PARENT.bits() as u64;
+    let (spoken, speaking) = pipe2(OFlag::O_CLOEXEC).map_err(SysError::on("pipe2", ""))?;
     match clone3(Clone3 { flags, cgroup: None })? {
-        // The parent death signal is not inherited.
-        Forked::Child => Ok(set_parent_death_signal(Some(Signal::SIGKILL))?),
+        Forked::Child => {
+            // The parent death signal is not inherited.
+            set_parent_death_signal(Some(Signal::SIGKILL))?;
+            drop(speaking);
+            // The stage's word must be the first on the channel. The pipe ends when the stage does.
+            std::fs::File::from(spoken).read(&mut [0]).map_err(SysError::io("read", "pipe"))?;
+            Ok(())
+        }
         Forked::Parent { pid, .. } => {
             channel.send(&ToParent::Staged { pid: pid.as_raw() }, None)?;
             exit_now(0)
