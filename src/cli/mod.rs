@@ -122,6 +122,10 @@ pub fn main(argv: &[OsString]) -> ExitCode {
 }
 
 fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
+    if matches!(verb, Verb::Run(_) | Verb::Create(_) | Verb::Start(_) | Verb::Exec(_)) {
+        // Before anything of a container can see this process (CVE-2019-5736).
+        crate::sys::exe::seal()?;
+    }
     match verb {
         Verb::Run(args) => run::run(args, context),
         Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),

@@ -210,6 +210,10 @@ fn dispatch(globals: Globals) -> Outcome {
     let root = state_root(globals.root.as_deref())?;
     let driver = if globals.systemd_cgroup { Driver::Systemd } else { Driver::Cgroupfs };
     let context = Context { root, driver };
+    if ["create", "run", "exec"].iter().any(|known| verb == known) {
+        // Before anything of a container can see this process (CVE-2019-5736).
+        crate::sys::exe::seal()?;
+    }
     match verb.to_str().unwrap_or_default() {
         "create" => create::main(&context, words),
         "delete" => delete::main(&context, words),
