@@ -101,7 +101,7 @@ impl Engine {
     ) -> Result<Process, EngineError> {
         let root = Root::open_host(&PathBuf::from(format!("/proc/{pid}/root")))?;
         // The number may have gone to another process before the directory was opened.
-        if !self.status(&record.id()?)?.run().is_some_and(|now| now.pid == pid) {
+        if self.status(&record.id()?)?.run().is_none_or(|now| now.pid != pid) {
             return Err(EngineError::WrongState {
                 id: record.name.clone(),
                 status: status.word().to_owned(),

@@ -19,6 +19,7 @@ pub enum Side {
 ///
 /// # Errors
 /// EDEADLK if the process has a second thread.
+#[expect(clippy::disallowed_methods, reason = "this is the wrapper that knows who may fork")]
 pub fn fork() -> Result<Side, SysError> {
     if threads() != Some(1) {
         return Err(SysError::on("fork", "a process with several threads")(Errno::EDEADLK));

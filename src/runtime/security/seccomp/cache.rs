@@ -111,7 +111,7 @@ mod tests {
             std::fs::write(&slot.path, damaged).unwrap();
             assert_eq!(slot.read(), None);
         }
-        let mut other = whole.clone();
+        let mut other = whole;
         other[4] ^= 1;
         std::fs::write(&slot.path, other).unwrap();
         assert_eq!(slot.read(), None);
