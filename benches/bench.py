@@ -11,6 +11,8 @@ import json, os, re, shutil, signal, statistics, subprocess, sys, tempfile, time
 CORTEN = os.environ["CORTEN"]
 OUT = os.path.abspath("target/bench")
 WORK = tempfile.mkdtemp(prefix="corten-bench", dir=OUT)
+# podman takes no longer path than 50 characters for its run root.
+SHORT = tempfile.mkdtemp(prefix="cb")
 # Root without CAP_SYS_RESOURCE (CI sandboxes) cannot raise the limits that podman asks for by itself.
 ULIMITS = "--ulimit nofile=1024:4096 --ulimit nproc=1000:1000".split()
 rows, failed = [], False
@@ -83,7 +85,7 @@ def oci():
 
 
 def podman(root):
-    return ["podman", "--root", f"{root}/graph", "--runroot", f"{root}/run", "--tmpdir", f"{root}/tmp",
+    return ["podman", "--root", f"{root}/graph", "--runroot", f"{SHORT}/run", "--tmpdir", f"{SHORT}/tmp",
             "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", "/usr/bin/crun"]
 
 
@@ -170,27 +172,32 @@ def pull():
     ratio(f"pull of {compressed / 1e6:.0f} MB in 4 layers", ours, theirs, "`podman pull`", 0.5, "s")
 
 
+def private_memory(name):
+    """KiB of a container's monitor that no other process shares, and how much of that is dirty."""
+    inspected = call(corten(WORK) + ["inspect", name])
+    pid = re.search(r'"pid":\s*([1-9][0-9]*)', inspected, re.IGNORECASE).group(1)
+    monitor = re.search(r"^PPid:\s*([0-9]+)", open(f"/proc/{pid}/status").read(), re.MULTILINE).group(1)
+    # It runs from a mount of the binary alone, so its executable has no name; its arguments have.
+    words = open(f"/proc/{monitor}/cmdline").read()
+    assert "corten" in words, f"the parent of {name} is {words}"
+    rollup = open(f"/proc/{monitor}/smaps_rollup").read()
+    clean, dirty = (int(re.search(rf"^Private_{kind}:\s*([0-9]+) kB", rollup, re.MULTILINE).group(1)) for kind in ("Clean", "Dirty"))
+    return clean + dirty, dirty
+
+
 def monitor():
     with small_image() as reference:
         call(corten(WORK) + ["pull", reference])
         names = [f"bench-{os.getpid()}-{number}" for number in range(3)]
-        private, dirty = [], []
-        for name in names:
-            call(corten(WORK) + ["run", "--detach", "--network", "none", "--name", name, reference, "sleep", "1000"])
-        for name in names:
-            inspected = json.loads(call(corten(WORK) + ["inspect", name]))
-            pid = re.search(r'"pid":\s*([1-9][0-9]*)', json.dumps(inspected), re.IGNORECASE).group(1)
-            parent = re.search(r"^PPid:\s*([0-9]+)", open(f"/proc/{pid}/status").read(), re.MULTILINE).group(1)
-            executable = os.readlink(f"/proc/{parent}/exe")
-            # The monitor may run from a sealed copy of the binary.
-            assert "corten" in executable, f"the parent of {name} is {executable}"
-            rollup = open(f"/proc/{parent}/smaps_rollup").read()
-            kib = lambda field: int(re.search(rf"^{field}:\s*([0-9]+) kB", rollup, re.MULTILINE).group(1))
-            private.append(kib("Private_Clean") + kib("Private_Dirty"))
-            dirty.append(kib("Private_Dirty"))
-        for name in names:
-            call(corten(WORK) + ["delete", "--force", name])
-    row("private memory of an idle monitor", statistics.median(private), f"{statistics.median(dirty):.0f} KiB of it dirty", 500, lambda value: f"{value:.0f} KiB")
+        try:
+            for name in names:
+                call(corten(WORK) + ["run", "--detach", "--network", "none", "--name", name, reference, "sleep", "1000"])
+            sizes = [private_memory(name) for name in names]
+        finally:
+            for name in names:
+                subprocess.run(corten(WORK) + ["delete", "--force", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    private, dirty = (statistics.median(values) for values in zip(*sizes))
+    row("private memory of an idle monitor", private, f"{dirty:.0f} KiB of it dirty", 500, lambda value: f"{value:.0f} KiB")
 
 
 def main():
@@ -206,6 +213,7 @@ def main():
 try:
     main()
 finally:
-    for mount in reversed([line.split()[1] for line in open("/proc/self/mounts") if WORK in line]):
+    for mount in reversed([line.split()[1] for line in open("/proc/self/mounts") if WORK in line or SHORT in line]):
         subprocess.run(["umount", "--lazy", mount], stderr=subprocess.DEVNULL)
-    shutil.rmtree(WORK, ignore_errors=True)
+    for directory in (WORK, SHORT):
+        shutil.rmtree(directory, ignore_errors=True)

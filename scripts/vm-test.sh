@@ -16,7 +16,8 @@ root=$out/root
 console=$out/console.log
 
 scripts/install-packages.sh qemu-system-x86 busybox-static cpio jq binutils
-for need in target/x86_64-unknown-linux-gnu/release/corten /bin/busybox; do
+corten=${CORTEN_BIN:-target/$(rustc -vV | sed -n 's/^host: //p')/release/corten}
+for need in "$corten" /bin/busybox; do
     [ -e "$need" ] || { echo "vm-test: missing $need" >&2; exit 1; }
 done
 
@@ -37,7 +38,7 @@ modules=$(echo "$out/$kernel_package"/lib/modules/*/kernel)
 rm -rf $root
 mkdir -p $root/{bin,sbin,etc,proc,sys,dev,tmp,run,root,tests,modules,usr/bin,var/lib,new}
 cp /bin/busybox $root/bin/busybox
-cp target/x86_64-unknown-linux-gnu/release/corten $root/usr/bin/corten
+cp "$corten" $root/usr/bin/corten
 cp scripts/vm/init $root/init
 cp scripts/vm/run-tests $root/sbin/run-tests
 printf 'root:x:0:0:root:/root:/bin/sh\n' > $root/etc/passwd
