@@ -328,7 +328,7 @@ fn make(
     request: &CreateRequest,
     root_mount: Option<OwnedFd>,
 ) -> Result<(Child, Option<OwnedFd>), CreateError> {
-    half.dir()?.write(&half.state)?;
+    half.dir()?.write_intent(&half.state)?;
     half.dir()?.write_config(&request.spec)?;
     let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rootless = !nix::unistd::geteuid().is_root();

@@ -6,7 +6,7 @@
 //!                                                 └── Staged{pid}, ends
 //! ```
 //! The new process goes on in a copy of the runtime's memory: nothing is executed or parsed twice.
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::OFlag;
@@ -156,6 +156,12 @@ fn staged_child(channel: &Channel) -> Result<Pid, LaunchError> {
 fn arrive(target: &Target<'_>, joins: &[OwnedFd]) -> Result<(), LaunchError> {
     // The runtime may be killed at any point; a half-made init goes with it.
     set_parent_death_signal(Some(Signal::SIGKILL))?;
+    let foreign = target.of_process.is_some() || target.namespaces.new & flag::PID == 0;
+    if foreign && nix::unistd::geteuid().is_root() {
+        // Before processes that are not ours can see this one: they must not trace it or reopen its files
+        // (CVE-2016-9962). Not for others than root, who could not write their own user mappings then.
+        set_dumpable(false).map_err(SysError::on("prctl", "PR_SET_DUMPABLE"))?;
+    }
     place(&target.placement)?;
     target.namespaces.enter(joins)?;
     Ok(())
@@ -166,21 +172,15 @@ fn arrive(target: &Target<'_>, joins: &[OwnedFd]) -> Result<(), LaunchError> {
 /// namespace too.
 fn place(placement: &Placement) -> Result<(), LaunchError> {
     for tasks in &placement.tasks {
-        let mut file = std::fs::File::from(tasks.try_clone().map_err(SysError::io("dup", "tasks"))?);
-        file.write_all(b"0").map_err(SysError::io("write", "tasks")).map_err(LaunchError::Placement)?;
+        nix::unistd::write(tasks, b"0")
+            .map_err(SysError::on("write", "tasks of a cgroup"))
+            .map_err(LaunchError::Placement)?;
     }
     Ok(())
 }
 
 /// Runs in the stage; returns only in init, its child and then its parent's.
 fn stage(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<(), LaunchError> {
-    if let Some((_, flags)) = &target.of_process {
-        if flags & flag::USER == 0 {
-            // Before a process of the container can see us: it must not trace us or reopen our files
-            // (CVE-2016-9962). In a user namespace the kernel does that by itself.
-            set_dumpable(false).map_err(SysError::on("prctl", "PR_SET_DUMPABLE"))?;
-        }
-    }
     arrive(target, joins)?;
     if let Some((process, flags)) = &target.of_process {
         setns(process, *flags)?;

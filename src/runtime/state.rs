@@ -272,13 +272,14 @@ impl StateDir {
         self.dir.as_fd()
     }
 
+    /// Writes the first record, straight into its place: a reader takes one that is still empty for none.
+    pub fn write_intent(&self, state: &State) -> Result<(), StateError> {
+        self.write_file(STATE, &self.to_json(state, STATE)?)
+    }
+
     /// Writes the record beside and renames it into place.
     pub fn write(&self, state: &State) -> Result<(), StateError> {
-        let bytes = serde_json::to_vec(state).map_err(|source| StateError::Damaged {
-            id: self.id.clone(),
-            file: STATE,
-            source,
-        })?;
+        let bytes = self.to_json(state, STATE)?;
         self.write_file("state.json.tmp", &bytes)?;
         nix::fcntl::renameat(self.as_dir(), "state.json.tmp", self.as_dir(), STATE)
             .map_err(SysError::on("renameat", STATE))
@@ -287,12 +288,11 @@ impl StateDir {
 
     /// Keeps the configuration for exec.
     pub fn write_config(&self, spec: &Spec) -> Result<(), StateError> {
-        let bytes = serde_json::to_vec(spec).map_err(|source| StateError::Damaged {
-            id: self.id.clone(),
-            file: CONFIG,
-            source,
-        })?;
-        self.write_file(CONFIG, &bytes)
+        self.write_file(CONFIG, &self.to_json(spec, CONFIG)?)
+    }
+
+    fn to_json(&self, value: &impl Serialize, file: &'static str) -> Result<Vec<u8>, StateError> {
+        serde_json::to_vec(value).map_err(|source| StateError::Damaged { id: self.id.clone(), file, source })
     }
 
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
@@ -347,6 +347,9 @@ fn read_json<T: for<'de> Deserialize<'de>>(
         .read_to_end(&mut text)
         .map_err(SysError::io("read", file))
         .map_err(StateDir::io(id))?;
+    if text.is_empty() {
+        return Ok(None);
+    }
     serde_json::from_slice(&text).map(Some).map_err(|source| StateError::Damaged {
         id: id.into(),
         file,

@@ -9,6 +9,8 @@ pub mod bpf;
 pub mod caps;
 pub mod classic_mount;
 pub mod clock;
+#[cfg(target_arch = "x86_64")]
+pub mod entry;
 pub mod error;
 pub mod eventfd;
 pub mod exe;
