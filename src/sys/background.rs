@@ -21,7 +21,7 @@ pub enum Side {
 /// EDEADLK if the process has a second thread.
 #[expect(clippy::disallowed_methods, reason = "this is the wrapper that knows who may fork")]
 pub fn fork() -> Result<Side, SysError> {
-    if threads() != Some(1) {
+    if !super::process::is_single_threaded() {
         return Err(SysError::on("fork", "a process with several threads")(Errno::EDEADLK));
     }
     // SAFETY: there is a single thread (checked above), so every lock of the allocator and of the standard
@@ -31,12 +31,6 @@ pub fn fork() -> Result<Side, SysError> {
         Ok(nix::unistd::ForkResult::Child) => Ok(Side::Child),
         Err(errno) => Err(SysError::on("fork", "")(errno)),
     }
-}
-
-/// Number of threads of this process: /proc/self/task has a link for each beside `.` and `..`.
-fn threads() -> Option<u64> {
-    let links = nix::sys::stat::stat("/proc/self/task").ok()?.st_nlink;
-    links.checked_sub(2)
 }
 
 /// Leaves the caller's session, terminal, directory, signals and descriptors behind, all but `keep`.

@@ -45,14 +45,33 @@ pub struct Clone3<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
 }
 
+/// Whether this process has one thread.
+///
+/// glibc's own note of it stays "no" for good once a second thread was started, also after that was joined and
+/// in a child of fork(2); then the kernel is asked. A thread that was joined leaves the kernel's list a moment
+/// after pthread_join(3) returns, which is waited for.
+pub fn is_single_threaded() -> bool {
+    // SAFETY: a plain load of a variable that glibc only writes while it starts or joins a thread, which
+    // a thread of ours would have to do.
+    if unsafe { std::ptr::read_volatile(&raw const __libc_single_threaded) } != 0 {
+        return true;
+    }
+    (0..10_000).any(|_| {
+        // /proc/self/task has a link for each thread beside `.` and `..`.
+        let alone = nix::sys::stat::stat("/proc/self/task").is_ok_and(|status| status.st_nlink == 3);
+        if !alone {
+            std::thread::yield_now();
+        }
+        alone
+    })
+}
+
 /// Starts a process that goes on from here in a copy of this one's memory, as fork(2) does.
 ///
 /// It is refused (EBUSY) in a process that has threads: a lock that another thread holds would stay
 /// locked in the child for ever.
 pub fn clone3(request: Clone3<'_>) -> Result<Forked, SysError> {
-    // SAFETY: a plain load of a variable that glibc only writes while it starts or joins a thread, which
-    // a thread of ours would have to do.
-    if unsafe { std::ptr::read_volatile(&raw const __libc_single_threaded) } == 0 {
+    if !is_single_threaded() {
         return Err(SysError {
             call: "clone3",
             args: "in a process with threads".into(),
