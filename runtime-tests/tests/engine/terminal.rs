@@ -64,9 +64,12 @@ fn a_shell_on_a_terminal() {
     shell.types("while [ \"$(stty size)\" != '40 100' ]; do sleep 0.05; done; echo re'sized'\n");
     shell.until("resized");
     // The interrupt character goes to the container's terminal, not to the command.
-    shell.types("echo slee'ping'; sleep 1000\n");
+    // It prints from the terminal's foreground, where the shell has put it by then.
+    shell.types("sh -c 'echo slee\"\"ping; exec sleep 1000'\n");
     shell.until("sleeping");
     shell.types("\x03");
+    // The shell drops what is typed before it prompts again.
+    shell.until("# ");
     shell.types("echo aw'ake'; exit 5\n");
     shell.until("awake");
     assert_eq!(ends(&mut shell.child), 5);
