@@ -309,11 +309,11 @@ impl Half {
     /// Removes it. The error that led here is the one to report; what cannot be removed stays recorded, and
     /// delete finds it.
     fn discard(&mut self) {
-        if self.cgroup_began {
-            if let Err(error) = super::delete::remove_cgroup(&self.state) {
-                tracing::warn!("{}", crate::error::chain(&error));
-                return;
-            }
+        if self.cgroup_began
+            && let Err(error) = super::delete::remove_cgroup(&self.state)
+        {
+            tracing::warn!("{}", crate::error::chain(&error));
+            return;
         }
         if let Some(Err(error)) = self.dir.take().map(StateDir::remove) {
             tracing::warn!("{}", crate::error::chain(&error));

@@ -186,7 +186,7 @@ fn stage(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<()
         setns(process, *flags)?;
     }
     target.namespaces.make_time_namespace()?;
-    let flags = target.namespaces.clone_flags() | nix::sched::CloneFlags::CLONE_PARENT.bits() as u64;
+    let flags = target.namespaces.clone_flags() | flag::PARENT;
     let (spoken, speaking) = pipe2(OFlag::O_CLOEXEC).map_err(SysError::on("pipe2", ""))?;
     match clone3(Clone3 { flags, cgroup: None })? {
         Forked::Child => {

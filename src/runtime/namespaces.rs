@@ -14,13 +14,19 @@ use crate::sys::process::{CLONE_NEWTIME, setns, unshare};
 pub mod flag {
     #![allow(missing_docs)]
     use nix::sched::CloneFlags;
-    pub const PID: u64 = CloneFlags::CLONE_NEWPID.bits() as u64;
-    pub const NETWORK: u64 = CloneFlags::CLONE_NEWNET.bits() as u64;
-    pub const MOUNT: u64 = CloneFlags::CLONE_NEWNS.bits() as u64;
-    pub const IPC: u64 = CloneFlags::CLONE_NEWIPC.bits() as u64;
-    pub const UTS: u64 = CloneFlags::CLONE_NEWUTS.bits() as u64;
-    pub const USER: u64 = CloneFlags::CLONE_NEWUSER.bits() as u64;
-    pub const CGROUP: u64 = CloneFlags::CLONE_NEWCGROUP.bits() as u64;
+
+    const fn bits(flag: CloneFlags) -> u64 {
+        flag.bits().cast_unsigned() as u64
+    }
+
+    pub const PID: u64 = bits(CloneFlags::CLONE_NEWPID);
+    pub const NETWORK: u64 = bits(CloneFlags::CLONE_NEWNET);
+    pub const MOUNT: u64 = bits(CloneFlags::CLONE_NEWNS);
+    pub const IPC: u64 = bits(CloneFlags::CLONE_NEWIPC);
+    pub const UTS: u64 = bits(CloneFlags::CLONE_NEWUTS);
+    pub const USER: u64 = bits(CloneFlags::CLONE_NEWUSER);
+    pub const CGROUP: u64 = bits(CloneFlags::CLONE_NEWCGROUP);
+    pub const PARENT: u64 = bits(CloneFlags::CLONE_PARENT);
     pub const TIME: u64 = crate::sys::process::CLONE_NEWTIME;
 }
 

@@ -241,7 +241,7 @@ impl StateDir {
                 return Err(StateError::AlreadyExists { id: id.into() });
             }
             other => {
-                other.map_err(SysError::io("mkdir", path.display().to_string())).map_err(Self::io(id))?
+                other.map_err(SysError::io("mkdir", path.display().to_string())).map_err(Self::io(id))?;
             }
         }
         Self::open_locked(root, id)

@@ -67,29 +67,31 @@ unsafe fn equal(text: *const u8, wanted: &[u8]) -> bool {
 fn seal(args: *const *const u8, env: *const *const u8) {
     let path = c"/proc/self/exe".as_ptr() as usize;
     let empty = c"".as_ptr() as usize;
-    let at = libc::AT_FDCWD as isize as usize;
-    let open_flags = (libc::O_PATH | libc::O_CLOEXEC) as usize;
+    let at = (libc::AT_FDCWD as isize).cast_unsigned();
+    let open_flags = (libc::O_PATH | libc::O_CLOEXEC).cast_unsigned() as usize;
     let exe = call(libc::SYS_openat, [at, path, open_flags, 0, 0]);
     if exe < 0 {
         return;
     }
-    let exe = exe as usize;
+    let exe = exe.cast_unsigned();
     let mut status = MaybeUninit::<libc::statfs64>::uninit();
     let known = call(libc::SYS_fstatfs, [exe, status.as_mut_ptr() as usize, 0, 0, 0]) == 0;
     // SAFETY: the kernel filled it, which it said with 0.
-    let writable = known && unsafe { (*status.as_ptr()).f_flags } as u64 & libc::ST_RDONLY == 0;
+    let writable = known && unsafe { (*status.as_ptr()).f_flags }.cast_unsigned() & libc::ST_RDONLY == 0;
     if writable {
-        let flags = libc::OPEN_TREE_CLONE as usize | libc::O_CLOEXEC as usize | libc::AT_EMPTY_PATH as usize;
+        let flags = libc::OPEN_TREE_CLONE as usize
+            | libc::O_CLOEXEC.cast_unsigned() as usize
+            | libc::AT_EMPTY_PATH.cast_unsigned() as usize;
         let tree = call(libc::SYS_open_tree, [exe, empty, flags, 0, 0]);
         if tree >= 0 {
-            let tree = tree as usize;
+            let tree = tree.cast_unsigned();
             let read_only = libc::mount_attr {
                 attr_set: libc::MOUNT_ATTR_RDONLY,
                 attr_clr: 0,
                 propagation: 0,
                 userns_fd: 0,
             };
-            let empty_path = libc::AT_EMPTY_PATH as usize;
+            let empty_path = libc::AT_EMPTY_PATH.cast_unsigned() as usize;
             let attributes = &raw const read_only as usize;
             let size = size_of::<libc::mount_attr>();
             if call(libc::SYS_mount_setattr, [tree, empty, empty_path, attributes, size]) == 0 {

@@ -88,18 +88,18 @@ pub fn clone3(request: Clone3<'_>) -> Result<Forked, SysError> {
     args.exit_signal = if parent { 0 } else { libc::SIGCHLD as u64 };
     if let Some(cgroup) = request.cgroup {
         args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
+        args.cgroup = cgroup.as_raw_fd().cast_unsigned().into();
     }
     // SAFETY: no CLONE_VM, so the child has its own copy of the memory and returns from here on its own
     // stack; the process has one thread (checked above), so no lock is held by somebody who is not copied.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     match Errno::result(result) {
         Ok(0) => Ok(Forked::Child),
-        // SAFETY: the kernel stored a new descriptor for us alone in `pidfd`.
-        Ok(pid) => Ok(Forked::Parent {
-            pid: Pid::from_raw(pid as i32),
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
+        Ok(pid) => {
+            // SAFETY: the kernel stored a new descriptor for us alone in `pidfd`.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Forked::Parent { pid: Pid::from_raw(pid as i32), pidfd })
+        }
         Err(errno) => Err(SysError { call: "clone3", args: format!("flags {:#x}", args.flags), errno }),
     }
 }

@@ -312,7 +312,7 @@ mod tests {
             device("/dev/x", LinuxDeviceType::C, 4096, 3),
             device("/dev/x", LinuxDeviceType::B, 1, 1 << 20),
         ] {
-            assert!(plan(&[device.clone()]).is_err(), "{device:?}");
+            assert!(plan(std::slice::from_ref(&device)).is_err(), "{device:?}");
         }
     }
 

@@ -11,7 +11,7 @@ const HYBRID_MOUNTS: &str = "\
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 ";
 
-fn mounted<'a>(host: &'a Host, controller: Controller) -> &'a Mounted {
+fn mounted(host: &Host, controller: Controller) -> &Mounted {
     host.hierarchies().iter().find(|one| one.controllers.contains(&controller)).unwrap()
 }
 
