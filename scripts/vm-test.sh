@@ -59,6 +59,11 @@ while read -r name executable; do
 done < $out/executables
 [ ${#expected[@]} -gt 0 ] && [ -e $root/usr/bin/probe ] || { echo "vm-test: no test executables" >&2; exit 1; }
 printf 'export CORTEN_TEST_SLOW=%s\n' $slow > $root/etc/test-environment
+# One test program alone, to look into it.
+if [ -n "${CORTEN_VM_ONLY:-}" ]; then
+    expected=("$CORTEN_VM_ONLY")
+    find $root/tests -type f ! -name "$CORTEN_VM_ONLY" -delete
+fi
 # Another runtime can take the place of ours, to prove the tests themselves on v2.
 if [ -n "${CORTEN_OCI:-}" ]; then
     for file in "$CORTEN_OCI" $(ldd "$CORTEN_OCI" | grep -o '/[^ ]*'); do cp --parents -L "$file" $root; done

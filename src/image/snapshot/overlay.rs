@@ -40,9 +40,10 @@ pub(super) fn mount(stack: &Stack<'_>) -> Result<OwnedFd, SnapshotError> {
     }
     for naming in [Naming::Descriptors, Naming::Names] {
         match with_context(stack, naming) {
-            // The kernel does not know the option in this form. An error in a layer shows in the next form
-            // again.
-            Err(SnapshotError::Mount { source, .. }) if source.errno == Errno::EINVAL => {}
+            // The kernel does not know the option in this form; before overlayfs had its own parameters (6.5) it
+            // takes no descriptor at all, with EOPNOTSUPP. An error in a layer shows in the next form again.
+            Err(SnapshotError::Mount { source, .. })
+                if matches!(source.errno, Errno::EINVAL | Errno::EOPNOTSUPP) => {}
             result => return result,
         }
     }
