@@ -4,7 +4,7 @@ use crate::{Fixture, Outcome, command, needs};
 use serde_json::{Value, json};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// The busybox tools that the tests' shells call.
 const TOOLS: &[&str] = &[
@@ -147,7 +147,7 @@ impl<'f> Bundle<'f> {
         self
     }
 
-    fn verb(&self, verb: &str, options: &[&str]) -> std::process::Command {
+    fn verb(&self, verb: &str, options: &[&str]) -> Command {
         self.write();
         let mut command = self.fixture.oci([verb, "--bundle"]);
         command.arg(&self.dir).args(options).arg(&self.id);
@@ -155,12 +155,12 @@ impl<'f> Bundle<'f> {
     }
 
     /// The command `create`, not yet started.
-    pub fn create_command(&self, options: &[&str]) -> std::process::Command {
+    pub fn create_command(&self, options: &[&str]) -> Command {
         self.verb("create", options)
     }
 
     /// The command `run`, not yet started.
-    pub fn run_command(&self, options: &[&str]) -> std::process::Command {
+    pub fn run_command(&self, options: &[&str]) -> Command {
         self.verb("run", options)
     }
 
@@ -271,8 +271,10 @@ fn populate(rootfs: &Path) {
         std::fs::create_dir_all(rootfs.join(dir)).expect("directory");
     }
     for (source, name) in [(needs::probe(), "probe"), (needs::busybox(), "bin/busybox")] {
-        std::fs::copy(&source, rootfs.join(name))
-            .unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+        // By another process: a child that a parallel test starts while a copy is open here for writing would
+        // hold it open, and executing it would fail (ETXTBSY).
+        let copied = Command::new("cp").arg(&source).arg(rootfs.join(name)).status().expect("cp");
+        assert!(copied.success(), "cp {}: {copied}", source.display());
     }
     for tool in TOOLS {
         symlink("busybox", rootfs.join("bin").join(tool)).expect("symlink");
