@@ -79,10 +79,10 @@ timeout --foreground "$deadline" qemu-system-x86_64 -accel tcg,thread=multi -cpu
 passed=0 failed=0
 complain() { echo "vm-test: $*" >&2; failed=$((failed + 1)); }
 [ $status -eq 0 ] || complain "the machine ended with code $status (124: not within $deadline s)"
-grep -q '^VM-CGROUP2 .*cpu.*memory.*pids' $console || complain "the machine has no cgroup v2 controllers"
-grep -q '^VM-END' $console || complain "the machine did not come to its end"
+grep -aq 'VM-CGROUP2 .*cpu .*memory .*pids' $console || complain "the machine has no cgroup v2 controllers"
+grep -aq '^VM-END' $console || complain "the machine did not come to its end"
 for name in "${expected[@]}"; do
-    read -r _ _ of_passed of_failed code < <(tr -d '\r' < $console | grep "^VM-RESULT $name " || true) || true
+    read -r _ _ of_passed of_failed code < <(tr -d '\r' < $console | grep -a "^VM-RESULT $name " || true) || true
     if [ -z "${code:-}" ]; then
         complain "no result of $name"
         continue
