@@ -55,9 +55,21 @@ impl Stdio {
     }
 }
 
+/// When the program of a container is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartMode {
+    /// When it is asked for.
+    OnCall,
+    /// [`Created::start`] follows at once, so init need not wait for it: a wait costs two changes of the
+    /// processor's task. A terminal, hooks and a new user namespace make it wait all the same.
+    AtOnce,
+}
+
 /// What to create.
 #[derive(Debug)]
 pub struct CreateRequest {
+    /// When the program is executed.
+    pub start: StartMode,
     /// The container's id.
     pub id: String,
     /// Absolute path of the directory to which `root.path` is relative.
@@ -179,6 +191,7 @@ pub struct Created {
     dir: StateDir,
     state_root: PathBuf,
     listener: Option<Listener>,
+    told_to_start: bool,
     /// The master side of its terminal, with [`Stdio::Terminal`].
     pub console: Option<OwnedFd>,
 }
@@ -215,7 +228,9 @@ impl Created {
     /// Executes the program. On failure init has ended, and its record stays for delete.
     pub fn start(mut self) -> Result<Started, StartError> {
         let system = |source| StartError::Launch(LaunchError::System(source));
-        self.child.channel.send(&ToChild::Start, None).map_err(system)?;
+        if !self.told_to_start {
+            self.child.channel.send(&ToChild::Start, None).map_err(system)?;
+        }
         let (state, pid) = (&self.state, self.child.pid);
         await_exec(&self.child.channel, |fd| -> Result<(), StartError> {
             Ok(notify::send(self.listener.as_ref(), state, Status::Created, pid, fd)?)
@@ -268,6 +283,7 @@ pub fn create(mut request: CreateRequest) -> Result<Created, CreateError> {
         cgroup: paths,
     });
     let listener = plan.process.security.seccomp.as_ref().and_then(|program| program.listener.clone());
+    let told_to_start = plan.start == StartMode::AtOnce;
     let mut half = Half { dir: Some(dir), cgroup_began: false, state };
     match make(&mut half, &host, plan, &request, root_mount) {
         Ok((child, console)) => {
@@ -276,7 +292,15 @@ pub fn create(mut request: CreateRequest) -> Result<Created, CreateError> {
                 return Err(StateError::NotFound { id: request.id }.into());
             };
             let state = half.state.clone();
-            Ok(Created { child, state, dir, state_root: request.state_root, listener, console })
+            Ok(Created {
+                child,
+                state,
+                dir,
+                state_root: request.state_root,
+                listener,
+                told_to_start,
+                console,
+            })
         }
         Err(error) => {
             half.discard();
@@ -329,7 +353,6 @@ fn make(
     root_mount: Option<OwnedFd>,
 ) -> Result<(Child, Option<OwnedFd>), CreateError> {
     half.dir()?.write_intent(&half.state)?;
-    half.dir()?.write_config(&request.spec)?;
     let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rootless = !nix::unistd::geteuid().is_root();
     let cgroup = Cgroup::create(host, &half.state.cgroup, resources, rootless)?;
@@ -349,15 +372,30 @@ fn make(
         Side::Parent(child) => child,
     };
     drop((root_mount, sources));
+    // While init makes its mounts on another processor: what it need not wait for.
     adopt(half, &plan, &child)?;
+    cgroup.restrict_devices(resources, rootless)?;
+    half.dir()?.write_config(&request.spec)?;
+    if plan.start == StartMode::OnCall {
+        let console = converse(half, &plan, request, &mut child)?;
+        tell_callers(request, &child)?;
+        return Ok((child, console));
+    }
+    tell_callers(request, &child)?;
+    child.channel.send(&ToChild::Start, None).map_err(LaunchError::System)?;
     let console = converse(half, &plan, request, &mut child)?;
+    Ok((child, console))
+}
+
+/// The pid file and the pidfd socket.
+fn tell_callers(request: &CreateRequest, child: &Child) -> Result<(), CreateError> {
     if let Some(path) = &request.pid_file {
         write_pid_file(path, child.pid)?;
     }
     if let Some(path) = &request.pidfd_socket {
         send_fd("pidfd", path, &child.pidfd)?;
     }
-    Ok((child, console))
+    Ok(())
 }
 
 /// What only the runtime may do to the new process, while it makes its mounts: a process in a user namespace

@@ -77,20 +77,33 @@ pub fn delete(state_root: &Path, id: &str, force: bool) -> Result<(), DeleteErro
 }
 
 fn delete_existing(state_root: &Path, id: &str, force: bool) -> Result<(), DeleteError> {
+    // Most often nobody holds the lock, and one look is enough.
+    if let Some(dir) = StateDir::try_open_locked(state_root, id)? {
+        return delete_locked(state_root, id, force, dir);
+    }
     if let Ok(state) = State::load(state_root, id) {
         let status = state.status(state_root);
-        // runc deletes a created container too: nothing of the user's ran yet.
-        if !force && !matches!(status, Status::Stopped | Status::Created) {
-            return Err(DeleteError::NotStopped { id: id.into(), status });
-        }
+        refuse_running(id, force, status)?;
         if status == Status::Creating && state.creator.pid() != nix::unistd::getpid() {
             // It holds the lock that we are about to wait for, perhaps in a hook that never ends.
             end(id, state.creator, || ())?;
         }
     }
-    let dir = StateDir::open_locked(state_root, id)?;
+    delete_locked(state_root, id, force, StateDir::open_locked(state_root, id)?)
+}
+
+/// runc deletes a created container too: nothing of the user's ran yet.
+fn refuse_running(id: &str, force: bool, status: Status) -> Result<(), DeleteError> {
+    if force || matches!(status, Status::Stopped | Status::Created) {
+        return Ok(());
+    }
+    Err(DeleteError::NotStopped { id: id.into(), status })
+}
+
+fn delete_locked(state_root: &Path, id: &str, force: bool, dir: StateDir) -> Result<(), DeleteError> {
     // No record: create was killed between making the directory and writing it, and made nothing else.
     let Some(state) = State::read(&dir)? else { return Ok(dir.remove()?) };
+    refuse_running(id, force, state.status(state_root))?;
     if let Some(init) = state.init.filter(|init| init.is_alive()) {
         end(id, init, || thaw(&state))?;
     }

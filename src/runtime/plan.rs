@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hooks, Process, Spec};
 
-use super::create::CreateRequest;
-use super::namespaces::{NamespaceError, Namespaces};
+use super::create::{CreateRequest, StartMode};
+use super::namespaces::{NamespaceError, Namespaces, flag};
 use super::program::{Program, ProgramError};
 use super::rootfs::{self, PlanFacts, RootfsError, RootfsPlan};
 use super::security::{self, SecurityError};
@@ -87,6 +87,8 @@ pub struct Plan {
     pub hostname: Option<String>,
     /// Likewise.
     pub domainname: Option<String>,
+    /// When init executes the program.
+    pub start: StartMode,
     /// All hooks.
     pub hooks: Option<Hooks>,
 }
@@ -101,13 +103,18 @@ impl Plan {
         for destination in &request.copy_up {
             rootfs.copy_up_volume(destination);
         }
+        let namespaces = Namespaces::plan(spec)?;
+        let hooks = spec.hooks().clone();
+        // Whatever init asks the runtime for is answered by a Go, which no Start may precede.
+        let asks = request.stdio.is_terminal() || hooks.is_some() || namespaces.new & flag::USER != 0;
         Ok(Plan {
-            namespaces: Namespaces::plan(spec)?,
+            start: if asks { StartMode::OnCall } else { request.start },
+            namespaces,
             rootfs,
             process: ProcessPlan::build(spec, process, request.seccomp_cache.as_deref())?,
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
             domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
-            hooks: spec.hooks().clone(),
+            hooks,
         })
     }
 }

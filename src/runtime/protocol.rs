@@ -10,6 +10,7 @@
 //!    |<---------------------------------- Console + fd ------------------------------| new pty
 //!    |<---------------------------------- Ready -------------------------------------|
 //!    |----------------------------------- Start | Await ---------------------------->|
+//!    |       Start may come long before Ready, when init asks for nothing on the way (StartMode::AtOnce)
 //!    |       Await: init takes the next Start from a connection to `start.sock`      |
 //!    |<---------------------------------- Listener + fd -----------------------------| seccomp notify
 //!    |<---------------------------------- end of stream: execve succeeded -----------|

@@ -267,6 +267,16 @@ impl StateDir {
         Ok(StateDir { id: id.into(), root: root.into(), dir })
     }
 
+    /// The same without waiting: None when another call has it.
+    pub fn try_open_locked(root: &Path, id: &str) -> Result<Option<StateDir>, StateError> {
+        let file = Self::open_dir(root, id)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(dir) => Ok(Some(StateDir { id: id.into(), root: root.into(), dir })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(Self::io(id)(SysError::on("flock", id)(errno))),
+        }
+    }
+
     /// The directory, for its sockets.
     pub fn as_dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()

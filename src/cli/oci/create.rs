@@ -1,7 +1,7 @@
 //! `create`, and what it has in common with `run`.
 use super::argv::Flags;
 use super::{Context, Failure, Outcome, only_id, words_of};
-use crate::runtime::create::{CreateRequest, Stdio, create};
+use crate::runtime::create::{CreateRequest, StartMode, Stdio, create};
 use crate::runtime::spec;
 use anyhow::Context as _;
 use clap::{Args, Parser};
@@ -82,6 +82,7 @@ pub(super) fn request(
         tracing::warn!("NOTIFY_SOCKET is not passed on to the container in this version");
     }
     Ok(CreateRequest {
+        start: StartMode::OnCall,
         seccomp_cache: None,
         id,
         bundle,

@@ -3,7 +3,7 @@ use super::argv::Flags;
 use super::create::{Attachment, Options, request};
 use super::foreground::Foreground;
 use super::{Context, Failure, Outcome, only_id, words_of};
-use crate::runtime::create::create;
+use crate::runtime::create::{StartMode, create};
 use crate::runtime::delete::delete;
 use clap::Parser;
 use std::ffi::OsString;
@@ -36,13 +36,16 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
 }
 
 fn detached(context: &Context, id: String, words: Words) -> anyhow::Result<ExitCode> {
-    let created = create(request(context, id.clone(), words.options, Attachment::Detached)?)?;
+    let mut request = request(context, id.clone(), words.options, Attachment::Detached)?;
+    request.start = StartMode::AtOnce;
+    let created = create(request)?;
     started(context, &id, created.start())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn attached(context: &Context, id: String, words: Words) -> anyhow::Result<ExitCode> {
-    let request = request(context, id.clone(), words.options, Attachment::Foreground)?;
+    let mut request = request(context, id.clone(), words.options, Attachment::Foreground)?;
+    request.start = StartMode::AtOnce;
     // Before the container exists: a signal that arrives from here on is for it.
     let foreground = Foreground::prepare(!words.no_subreaper)?;
     let container = started(context, &id, create(request)?.start())?;

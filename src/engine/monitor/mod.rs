@@ -19,7 +19,7 @@ use super::{Engine, logs};
 use crate::error::{Kind, chain};
 use crate::image::store::Store;
 use crate::runtime::cgroup::{Cgroup, Driver};
-use crate::runtime::create::{CreateError, CreateRequest, Started, Stdio, create};
+use crate::runtime::create::{CreateError, CreateRequest, StartMode, Started, Stdio, create};
 use crate::runtime::delete::delete;
 use crate::runtime::start::StartError;
 use crate::runtime::state::{ProcessId, State};
@@ -160,6 +160,7 @@ fn begin(watch: &Watch, creation: Creation) -> Result<Begun, Failure> {
     let log = open_log(watch).map_err(failed)?;
     let (stdio, ends) = stdio(creation.tty, creation.interactive).map_err(|error| failed(error.into()))?;
     let request = CreateRequest {
+        start: StartMode::AtOnce,
         id: watch.id.to_string(),
         bundle: watch.engine.directory(&watch.id),
         state_root: watch.engine.runtime_root(),

@@ -79,15 +79,24 @@ pub(super) fn create(paths: &Paths, resources: Option<&LinuxResources>, rootless
     if let Some(resources) = resources {
         limit(&cgroup, resources)?;
     }
-    match devices::restrict(&cgroup, resources, reused) {
+    made.keep();
+    Ok(cgroup)
+}
+
+/// See [`Cgroup::restrict_devices`].
+pub(super) fn restrict_devices(
+    cgroup: &Cgroup,
+    resources: Option<&LinuxResources>,
+    rootless: bool,
+) -> Result<()> {
+    match devices::restrict(cgroup, resources, cgroup.reused) {
         // Neither device nodes nor programs are for the rootless; their user namespace keeps devices shut.
         Err(error) if rootless && !matches!(error, Error::Invalid { .. }) => {
             tracing::debug!(%error, "leave devices unrestricted");
+            Ok(())
         }
-        other => other?,
+        other => other,
     }
-    made.keep();
-    Ok(cgroup)
 }
 
 /// What the host says to those who may not make cgroups.

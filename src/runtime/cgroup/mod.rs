@@ -128,7 +128,7 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Makes the cgroups and sets the limits of `resources`; where that fails, removes again what it made.
-    /// The default device rules apply also without `resources`.
+    /// Devices are left to [`Cgroup::restrict_devices`].
     ///
     /// `rootless`: without privileges over the host's cgroups. Then a hierarchy that refuses us is left out as
     /// long as no `cgroupsPath` and no limit in it is asked for, and devices stay unrestricted, as with runc.
@@ -143,6 +143,15 @@ impl Cgroup {
         rootless: bool,
     ) -> Result<Cgroup> {
         create::create(paths, resources, rootless)
+    }
+
+    /// Sets the device rules of `resources`; the default rules apply also without it. It may come after the
+    /// container's first process is there, as long as that still runs our code: it needs no device.
+    ///
+    /// # Errors
+    /// Those of rules that make no sense, and of the devices files or program.
+    pub fn restrict_devices(&self, resources: Option<&LinuxResources>, rootless: bool) -> Result<()> {
+        create::restrict_devices(self, resources, rootless)
     }
 
     /// The cgroups named by a container's state; those that are not there (any more) are left out.
