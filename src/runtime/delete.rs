@@ -115,6 +115,10 @@ fn delete_locked(state_root: &Path, id: &str, force: bool, dir: StateDir) -> Res
 
 /// Kills what is left in the cgroup, then removes it.
 pub(super) fn remove_cgroup(state: &State) -> Result<(), cgroup::Error> {
+    // Most often all have ended: then one call for each hierarchy is enough.
+    if cgroup::remove_empty(&state.cgroup) {
+        return Ok(());
+    }
     let cgroup = Cgroup::open(&state.cgroup)?;
     if !cgroup.pids()?.is_empty() {
         cgroup.kill_all()?;

@@ -42,7 +42,7 @@ const OCI_VERSION: &str = "1.2.0";
 const NO_SUCH_VERB: u8 = 3;
 
 /// Open Container Initiative runtime.
-#[derive(Debug, Parser)]
+#[derive(Debug, PartialEq, Eq, Parser)]
 #[command(name = NAME, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(override_usage = "corten-oci [global options] command [command options] [arguments...]")]
 #[command(after_help = VERBS)]
@@ -94,6 +94,33 @@ Commands:
   state     output the state of a container
   update    update container resource constraints";
 
+impl Globals {
+    /// The global options before the verb. Without one there is nothing to parse, and building a parser takes
+    /// as long as reading config.json.
+    fn parse_words(words: &[OsString]) -> Result<Parsed<Globals>, Failure> {
+        match words.first() {
+            Some(verb) if !verb.as_encoded_bytes().starts_with(b"-") => {
+                Ok(Parsed::Words(Globals::without_options(words.to_vec())))
+            }
+            _ => parse::<Globals>(words, Flags::Lead),
+        }
+    }
+
+    fn without_options(rest: Vec<OsString>) -> Globals {
+        Globals {
+            debug: false,
+            log: None,
+            log_format: "text".into(),
+            root: None,
+            criu: None,
+            systemd_cgroup: false,
+            rootless: "auto".into(),
+            version: false,
+            rest,
+        }
+    }
+}
+
 /// What every verb knows.
 #[derive(Debug)]
 struct Context {
@@ -128,7 +155,8 @@ type Outcome = Result<ExitCode, Failure>;
 
 /// Runs one verb and returns the exit code that runc would.
 pub fn main(argv: &[OsString]) -> ExitCode {
-    let globals = match parse::<Globals>(argv.get(1..).unwrap_or_default(), Flags::Lead) {
+    let words = argv.get(1..).unwrap_or_default();
+    let globals = match Globals::parse_words(words) {
         Ok(Parsed::Words(globals)) => globals,
         Ok(Parsed::Help(text)) => return printed(output::stdout(text)),
         Err(failure) => return failed_early(failure),
@@ -357,4 +385,18 @@ fn only_id<T: CommandFactory>(words: &[OsString]) -> Result<String, Failure> {
 /// An id that is no text is no valid id; the replacement characters make the runtime say so.
 fn id(word: &OsString) -> String {
     word.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_without_options_mean_what_the_parser_makes_of_them() {
+        let words: Vec<OsString> = vec!["run".into(), "--bundle".into(), "/b".into(), "id".into()];
+        let Ok(Parsed::Words(parsed)) = parse::<Globals>(&words, Flags::Lead) else {
+            panic!("words without options were refused");
+        };
+        assert_eq!(parsed, Globals::without_options(words));
+    }
 }

@@ -32,6 +32,7 @@ pub use events::{Oom, OomWatch};
 pub use host::{Controller, Host, Mode, Mounted, Version};
 pub use paths::{Hierarchy, Paths, plan};
 pub use placement::{Below, Placement};
+pub use processes::remove_empty;
 
 use dir::Dir;
 

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::dir::{self, Dir};
 use super::host::{Controller, Version};
-use super::{Cgroup, Error, Result};
+use super::{Cgroup, Error, Paths, Result};
 use crate::sys::{SysError, pidfd};
 
 /// A process that dies slower than this hangs in the kernel (a dead NFS server), not in its own clean-up.
@@ -17,6 +17,12 @@ const DEATH: Duration = Duration::from_secs(10);
 const PAUSE_MS: u8 = 1;
 /// pidfds waited on at a time: below the usual limit of 1024 descriptors.
 const BATCH: usize = 256;
+
+/// Removes the cgroups of `paths` if all are empty, without opening any; false where one is not, and
+/// [`Cgroup::kill_all`] and [`Cgroup::remove`] are to follow.
+pub fn remove_empty(paths: &Paths) -> bool {
+    paths.hierarchies.iter().all(|hierarchy| dir::unmake(&hierarchy.dir()).is_ok())
+}
 
 impl Cgroup {
     /// All processes of the container, those of cgroups below its own included, as pids of our pid namespace.
