@@ -402,7 +402,7 @@ fn tell_callers(request: &CreateRequest, child: &Child) -> Result<(), CreateErro
 /// cannot raise its limits or lower its OOM score.
 fn adopt(half: &mut Half, plan: &Plan, child: &Child) -> Result<(), CreateError> {
     half.state.init = ProcessId::of(child.pid);
-    half.dir()?.write(&half.state)?;
+    half.dir()?.write_init(half.state.init)?;
     Ok(plan.process.security.limits.apply_from_runtime(child.pid)?)
 }
 

@@ -32,6 +32,8 @@ const VERSION: u32 = 1;
 const MAX_RECORD: u64 = 16 * 1024 * 1024;
 /// Name of the record.
 const STATE: &str = "state.json";
+/// Name of the file that says who init is.
+const INIT: &str = "init.json";
 /// Name of the copy of the configuration, for exec.
 const CONFIG: &str = "config.json";
 /// The socket at which a created container waits for its start.
@@ -175,7 +177,8 @@ pub struct State {
     pub annotations: BTreeMap<String, String>,
     /// The process that runs create; it is written with the intent, before anything else is made.
     pub creator: ProcessId,
-    /// Init, once it is there.
+    /// Init, once it is there; in a file of its own.
+    #[serde(skip)]
     pub init: Option<ProcessId>,
     /// `CLONE_NEW*` bits of the namespaces that exec must join.
     pub namespaces: u64,
@@ -287,13 +290,10 @@ impl StateDir {
         self.write_file(STATE, &self.to_json(state, STATE)?)
     }
 
-    /// Writes the record beside and renames it into place.
-    pub fn write(&self, state: &State) -> Result<(), StateError> {
-        let bytes = self.to_json(state, STATE)?;
-        self.write_file("state.json.tmp", &bytes)?;
-        nix::fcntl::renameat(self.as_dir(), "state.json.tmp", self.as_dir(), STATE)
-            .map_err(SysError::on("renameat", STATE))
-            .map_err(Self::io(&self.id))
+    /// Writes down who init is, in a file of its own: replacing the record would make some file systems write
+    /// it to the disk at once (ext4(5), `auto_da_alloc`).
+    pub fn write_init(&self, init: Option<ProcessId>) -> Result<(), StateError> {
+        self.write_file(INIT, &self.to_json(&init, INIT)?)
     }
 
     /// Keeps the configuration for exec.
@@ -324,7 +324,7 @@ impl StateDir {
 
     /// Removes the directory and all that is in it: the container's id is free again.
     pub fn remove(self) -> Result<(), StateError> {
-        for name in [START_SOCKET, CONFIG, "state.json.tmp", STATE] {
+        for name in [START_SOCKET, CONFIG, INIT, STATE] {
             match unlinkat(self.as_dir(), name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(Self::io(&self.id)(SysError::on("unlinkat", name)(errno))),
@@ -394,24 +394,24 @@ impl State {
         }
     }
 
-    /// Reads the record of `id` under `root`; None when its create was killed before it wrote one.
+    /// Reads the record; None when its create was killed before it wrote one.
     pub fn read(dir: &StateDir) -> Result<Option<State>, StateError> {
-        Self::checked(read_json(dir.as_dir(), &dir.id, STATE)?)
+        Self::read_in(dir.as_dir(), &dir.id)
     }
 
-    fn checked(state: Option<State>) -> Result<Option<State>, StateError> {
-        match state {
-            Some(state) if state.version != VERSION => {
-                Err(StateError::Version { id: state.id, version: state.version })
-            }
-            other => Ok(other),
+    fn read_in(dir: impl AsFd, id: &str) -> Result<Option<State>, StateError> {
+        let Some(mut state) = read_json::<State>(&dir, id, STATE)? else { return Ok(None) };
+        if state.version != VERSION {
+            return Err(StateError::Version { id: id.into(), version: state.version });
         }
+        state.init = read_json::<Option<ProcessId>>(&dir, id, INIT)?.flatten();
+        Ok(Some(state))
     }
 
     /// Reads the record of `id` under `root`, without waiting for a call that has it locked.
     pub fn load(root: &Path, id: &str) -> Result<State, StateError> {
         let dir = StateDir::open_dir(root, id)?;
-        Self::checked(read_json(&dir, id, STATE)?)?.ok_or_else(|| StateError::NotFound { id: id.into() })
+        Self::read_in(&dir, id)?.ok_or_else(|| StateError::NotFound { id: id.into() })
     }
 
     /// The configuration that the container was created with.
