@@ -5,6 +5,7 @@
 use super::argv::Flags;
 use super::{Count, Outcome, check_count, words_of};
 use crate::cli::output;
+use crate::runtime::rootfs::options;
 use clap::Parser;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -27,73 +28,11 @@ pub(super) fn main(words: &[OsString]) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `runtime::rootfs` understands.
-const MOUNT_OPTIONS: &[&str] = &[
-    "acl",
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noacl",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
+/// What `runtime::rootfs` understands, without what it understands only to refuse it by name.
+fn mount_options() -> Vec<&'static str> {
+    let refused = ["idmap", "ridmap"];
+    options::KNOWN.iter().copied().filter(|name| !refused.contains(name)).collect()
+}
 
 /// Whether cgroups can be made through systemd: `runtime::cgroup` says no in this version.
 const SYSTEMD: bool = false;
@@ -158,11 +97,11 @@ fn features() -> Value {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": super::OCI_VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": MOUNT_OPTIONS,
+        "mountOptions": mount_options(),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,
-            "cgroup": {"v1": true, "v2": true, "systemd": SYSTEMD, "systemdUser": SYSTEMD, "rdma": false},
+            "cgroup": {"v1": true, "v2": true, "systemd": SYSTEMD, "systemdUser": SYSTEMD, "rdma": true},
             "seccomp": {
                 "enabled": true,
                 "actions": SECCOMP_ACTIONS,
@@ -174,7 +113,7 @@ fn features() -> Value {
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": true}}
+            "mountExtensions": {"idmap": {"enabled": false}}
         },
         "annotations": annotations()
     })
@@ -211,6 +150,8 @@ mod tests {
         assert!(list("/mountOptions").expect("a list").contains(&"rro".into()));
         assert!(list("/linux/namespaces").expect("a list").contains(&"user".into()));
         assert_eq!(list("/linux/capabilities").expect("a list").len(), 41);
-        assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+        // The plan of the root file system refuses mapped mounts, so nobody may be told that there are any.
+        assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        assert!(!list("/mountOptions").expect("a list").contains(&"idmap".into()));
     }
 }
