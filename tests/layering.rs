@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which rooms each room may use, besides itself; `main.rs` uses the library's name, not `crate::`.
-const MAP: [(&str, &[&str]); 6] = [
-    ("cli", &["engine", "image", "runtime", "error", "sys"]),
-    ("engine", &["image", "runtime", "error", "sys"]),
+const MAP: [(&str, &[&str]); 8] = [
+    ("cli", &["agent", "engine", "image", "runtime", "error", "sys"]),
+    ("agent", &["engine", "image", "error", "sys"]),
+    ("engine", &["image", "network", "runtime", "error", "sys"]),
+    ("network", &["error", "sys"]),
     ("image", &["error", "sys"]),
     ("runtime", &["error", "sys"]),
     ("error", &["sys"]),

@@ -162,7 +162,10 @@ impl ContainerArgs {
             name: self.name.clone(),
             image: self.image().to_owned(),
             overrides: Overrides {
-                entrypoint: self.entrypoint.clone(),
+                entrypoint: self
+                    .entrypoint
+                    .as_ref()
+                    .map(|program| if program.is_empty() { Vec::new() } else { vec![program.clone()] }),
                 args: self.words.iter().skip(1).cloned().collect(),
                 env: self.environment()?,
                 cwd: self.workdir.clone(),
@@ -220,6 +223,7 @@ impl ContainerArgs {
             cpu_shares: self.cpu_shares.as_deref().map(parse::cpu_shares).transpose()?,
             cpuset_cpus: self.cpuset_cpus.as_deref().map(parse::cpuset).transpose()?,
             pids: self.pids_limit.as_deref().map(parse::pids_limit).transpose()?,
+            ..Limits::default()
         })
     }
 

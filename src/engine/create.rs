@@ -60,6 +60,8 @@ pub fn create(
         image_id: image.id.to_string(),
         command,
         options,
+        task: None,
+        data: serde_json::Value::Null,
     };
     let making = engine.begin_making()?;
     // Before the container is there, so that it never is without its image.

@@ -42,7 +42,7 @@ pub fn inspect(engine: &Engine, record: &Record) -> Result<Value, EngineError> {
             "StopTimeout": options.stop_timeout,
         },
         "HostConfig": {
-            "NetworkMode": match options.network { Network::None => "none", Network::Host => "host" },
+            "NetworkMode": match options.network { Network::None => "none", Network::Host => "host", Network::Task => "task" },
             "AutoRemove": options.auto_remove,
             "Privileged": options.privileged,
             "ReadonlyRootfs": options.read_only,

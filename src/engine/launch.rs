@@ -161,7 +161,7 @@ fn write_files(
         Err(error) => Err(error),
     };
     let (hosts, resolv) = match options.network {
-        Network::None => (
+        Network::None | Network::Task => (
             format!(
                 "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
             )

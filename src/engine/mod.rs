@@ -20,6 +20,7 @@ pub mod record;
 pub mod seccomp;
 pub mod signals;
 pub mod specgen;
+pub mod task;
 pub mod timestamp;
 pub mod volumes;
 

@@ -65,6 +65,12 @@ pub struct Record {
     pub command: Command,
     /// What was asked for.
     pub options: Options,
+    /// The task that it belongs to, whose monitor holds it; a container at a shell has its own monitor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Kept for who launched it.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub data: serde_json::Value,
 }
 
 /// A running container's processes; written by the monitor.

@@ -45,6 +45,140 @@ pub struct Options {
     pub stop_timeout: Option<u32>,
     /// Labels of the image and of `--label`.
     pub labels: BTreeMap<String, String>,
+    /// What only tasks ask for; a container at a shell has the defaults.
+    #[serde(default)]
+    pub task: TaskOptions,
+}
+
+/// What containers of tasks are asked to be beyond the flags of `run`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskOptions {
+    /// Which processes it sees.
+    pub pid: PidNamespace,
+    /// Host directories, files and devices with propagation; mounted in this order after the volumes.
+    pub mounts: Vec<HostMount>,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
+    /// Groups beside those of the user.
+    pub groups: Vec<u32>,
+    /// Whether the groups that the image gives the user count too.
+    pub groups_policy: GroupsPolicy,
+    /// Capabilities that a program keeps over execve without being privileged.
+    pub cap_ambient: Vec<String>,
+    /// Paths that cannot be read, in place of the default ones.
+    pub masked_paths: Option<Vec<String>>,
+    /// Paths that cannot be written, in place of the default ones.
+    pub readonly_paths: Option<Vec<String>>,
+    /// How willingly the kernel kills it for want of memory, -1000..=1000. Where the host does not let us lower
+    /// it, it is as low as it can be, with a warning.
+    pub oom_score_adj: Option<i32>,
+    /// Where the log is written; its directory exists. In the container's own directory if absent.
+    pub log_path: Option<PathBuf>,
+    /// Standard input ends with the first client that gave some.
+    pub stdin_once: bool,
+    /// What the monitor does when it ends.
+    pub restart: RestartPolicy,
+    /// Size of /dev/shm in bytes where it is the container's own.
+    pub shm_size: Option<u64>,
+}
+
+/// Which processes a container of a task sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PidNamespace {
+    /// Its own.
+    #[default]
+    Container,
+    /// Those of all containers of the task.
+    Task,
+    /// All of the host's.
+    Host,
+    /// Those of this container of the same task.
+    Of(String),
+}
+
+/// A bind mount of a path of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostMount {
+    /// Absolute path on the host; it exists.
+    pub source: PathBuf,
+    /// Absolute path in the container.
+    pub destination: String,
+    /// Whether it can be written.
+    pub access: MountAccess,
+    /// Which mounts made under it later are seen on the other side.
+    pub propagation: Propagation,
+}
+
+/// Whether a mount can be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountAccess {
+    /// It can.
+    #[default]
+    ReadWrite,
+    /// It cannot; mounts below it can.
+    ReadOnly,
+    /// Neither it nor mounts below it can.
+    RecursiveReadOnly,
+}
+
+/// Which mounts made under a mount later are seen on the other side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Propagation {
+    /// None.
+    #[default]
+    Private,
+    /// The container sees the host's.
+    HostToContainer,
+    /// Both see the other's.
+    Bidirectional,
+}
+
+/// A device of the host in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Path on the host: a device node, or a directory whose nodes are all given.
+    pub source: PathBuf,
+    /// Path in the container.
+    pub destination: String,
+    /// Some of `rwm`.
+    pub access: String,
+}
+
+/// Which supplementary groups a container's process has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupsPolicy {
+    /// Those of /etc/group, and those that were given.
+    #[default]
+    Merge,
+    /// Only those that were given.
+    Strict,
+}
+
+/// What the monitor does when a container ends by itself; never when it was asked to stop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Nothing.
+    #[default]
+    Never,
+    /// As a kubelet: starts it again if its exit code is not 0, after 10 s, 20 s ... 5 min; after a run of 10 min
+    /// from the beginning of that series.
+    OnFailure,
+    /// Starts it again, likewise.
+    Always,
+    /// As ECS: starts it again at once, if it ran at least `period` seconds since it was last (re)started, and its
+    /// exit code is not among `ignored`.
+    AfterRunning {
+        /// Exit codes after which it stays.
+        ignored: Vec<u8>,
+        /// Seconds.
+        period: u32,
+    },
 }
 
 /// Which network a container is in.
@@ -56,6 +190,8 @@ pub enum Network {
     None,
     /// The host's.
     Host,
+    /// That of its task; only for containers of tasks.
+    Task,
 }
 
 /// `--security-opt`.
@@ -97,6 +233,27 @@ pub struct Limits {
     pub cpuset_cpus: Option<String>,
     /// Number of processes and threads; -1 is unlimited.
     pub pids: Option<i64>,
+    /// Period of the CPU quota in microseconds; 100,000 if absent. Only with `cpu_quota`.
+    #[serde(default)]
+    pub cpu_period: Option<u64>,
+    /// CPU time in each period in microseconds, in place of `nano_cpus`; -1 is unlimited.
+    #[serde(default)]
+    pub cpu_quota: Option<i64>,
+    /// Memory nodes that may be used.
+    #[serde(default)]
+    pub cpuset_mems: Option<String>,
+    /// Memory in bytes that is left to it when memory is short.
+    #[serde(default)]
+    pub memory_reservation: Option<i64>,
+    /// How willingly its memory is swapped out, 0..=100.
+    #[serde(default)]
+    pub swappiness: Option<u64>,
+    /// Huge pages: size as `2MB`, and limit in bytes.
+    #[serde(default)]
+    pub hugepages: Vec<(String, u64)>,
+    /// Files of cgroup v2 and what is written to them.
+    #[serde(default)]
+    pub unified: BTreeMap<String, String>,
 }
 
 /// One `--ulimit`.

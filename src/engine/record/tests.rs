@@ -17,6 +17,8 @@ fn record(name: &str) -> Record {
         image_id: "sha256:0".into(),
         command: Command { args: vec!["sh".into()], ..Command::default() },
         options: Options::default(),
+        task: None,
+        data: serde_json::Value::Null,
     }
 }
 

@@ -21,8 +21,8 @@ pub struct Command {
 /// What the command line says about the process.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--entrypoint`; an empty string takes the image's away.
-    pub entrypoint: Option<String>,
+    /// `--entrypoint`; an empty list takes the image's away.
+    pub entrypoint: Option<Vec<String>>,
     /// Words after the image.
     pub args: Vec<String>,
     /// `-e` and `--env-file`, each `KEY=VALUE`.
@@ -41,10 +41,9 @@ pub fn command(
 ) -> Result<Command, EngineError> {
     let config = config.config().as_ref();
     let list = |of: Option<&Vec<String>>| of.cloned().unwrap_or_default();
-    let mut args = match overrides.entrypoint.as_deref() {
+    let mut args = match &overrides.entrypoint {
         None => list(config.and_then(|config| config.entrypoint().as_ref())),
-        Some("") => Vec::new(),
-        Some(program) => vec![program.to_owned()],
+        Some(words) => words.clone(),
     };
     // docker: the image's CMD belongs to its ENTRYPOINT, so that another entry point is without it.
     if overrides.args.is_empty() && overrides.entrypoint.is_none() {

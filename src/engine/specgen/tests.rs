@@ -68,8 +68,11 @@ fn the_command_line_wins() {
 #[test]
 fn another_entry_point_drops_the_images_cmd() {
     let with = |entrypoint: &str, args: &[&str]| {
-        let overrides =
-            Overrides { entrypoint: Some(entrypoint.into()), args: words(args), ..Overrides::default() };
+        let overrides = Overrides {
+            entrypoint: Some(words(&[entrypoint]).into_iter().filter(|word| !word.is_empty()).collect()),
+            args: words(args),
+            ..Overrides::default()
+        };
         process::command("i", &image(), &overrides)
     };
     assert_eq!(with("/bin/ls", &[]).unwrap().args, ["/bin/ls"]);

@@ -1,0 +1,138 @@
+//! The agent's configuration file, TOML; unknown keys are refused.
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The whole file; everything has a default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[cri]`
+    pub cri: CriConfig,
+    /// `[streaming]`
+    pub streaming: StreamingConfig,
+    /// `[ecs]`
+    pub ecs: EcsConfig,
+    /// `[manifests]`
+    pub manifests: ManifestsConfig,
+    /// `[network]`
+    pub network: NetworkConfig,
+    /// `[registries]`
+    pub registries: RegistriesConfig,
+    /// `[metrics]`
+    pub metrics: MetricsConfig,
+}
+
+/// The Kubernetes door.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CriConfig {
+    /// Whether it is open.
+    pub enabled: bool,
+    /// Absolute path of its socket; `<state>/cri.sock` if absent.
+    pub socket: Option<PathBuf>,
+    /// Most bytes of each output of ExecSync.
+    pub exec_sync_limit: u64,
+}
+
+impl Default for CriConfig {
+    fn default() -> Self {
+        Self { enabled: true, socket: None, exec_sync_limit: 16 * 1024 * 1024 }
+    }
+}
+
+/// Where exec, attach and port-forward streams are served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamingConfig {
+    /// Address and port; port 0 takes a free one.
+    pub listen: String,
+    /// Seconds for which a URL can be used.
+    pub token_seconds: u64,
+}
+
+impl Default for StreamingConfig {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:0".to_owned(), token_seconds: 60 }
+    }
+}
+
+/// The ECS door.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EcsConfig {
+    /// Whether it is open.
+    pub enabled: bool,
+    /// Address and port of the API.
+    pub listen: String,
+    /// Region in ARNs and signatures.
+    pub region: String,
+    /// Account number in ARNs, 12 digits.
+    pub account: String,
+    /// Name of the cluster that is there from the beginning.
+    pub cluster: String,
+    /// Address and port of the metadata and credentials server.
+    pub metadata_listen: String,
+    /// Profiles for task roles: role ARN or name to a file of credentials.
+    pub task_roles: BTreeMap<String, PathBuf>,
+    /// Directory of secrets: `valueFrom` names a file in it.
+    pub secrets: Option<PathBuf>,
+    /// Seconds for which stopped tasks are described.
+    pub stopped_task_seconds: u64,
+}
+
+impl Default for EcsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            listen: "127.0.0.1:51680".to_owned(),
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
+            cluster: "default".to_owned(),
+            metadata_listen: "169.254.170.2:80".to_owned(),
+            task_roles: BTreeMap::new(),
+            secrets: None,
+            stopped_task_seconds: 3600,
+        }
+    }
+}
+
+/// Static pods.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ManifestsConfig {
+    /// The folder; no static pods if absent.
+    pub folder: Option<PathBuf>,
+}
+
+/// The network of pods and of ECS tasks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// The embedded bridge, which is used where no CNI folder is named.
+    pub bridge: Option<String>,
+    /// Its IPv4 subnet.
+    pub subnet: Option<String>,
+    /// Its IPv6 subnet.
+    pub subnet6: Option<String>,
+    /// Folder of CNI configuration lists, for pods.
+    pub cni_configuration: Option<PathBuf>,
+    /// Folders of CNI plugins.
+    pub cni_plugins: Vec<PathBuf>,
+}
+
+/// Where images come from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistriesConfig {
+    /// Registry host to the URL of a mirror: `"registry.k8s.io" = "http://127.0.0.1:5000"`.
+    pub mirrors: BTreeMap<String, String>,
+}
+
+/// Prometheus metrics.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Address and port; none if absent.
+    pub listen: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! Static pods: a folder of Pod YAMLs that are kept running.

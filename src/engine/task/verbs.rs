@@ -1,0 +1,271 @@
+//! What can be done with tasks and their containers.
+//!
+//! Every call blocks; an asynchronous caller makes it on a thread of its own. None of them forks: what needs a
+//! single-threaded process is done by the task's monitor, which is asked over its control socket.
+use super::{TaskRecord, TaskSpec, TaskStatus};
+use crate::engine::Engine;
+use crate::engine::error::EngineError;
+use crate::engine::names::Id;
+use crate::engine::options::{Limits, Options};
+use crate::engine::record::{Ended, Record};
+use crate::engine::specgen::process::Overrides;
+use crate::engine::timestamp::Timestamp;
+use crate::image::store::{Image, Store};
+pub use crate::runtime::cgroup::stats::Stats;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// A container that is to be made in a task.
+#[derive(Debug)]
+pub struct ContainerRequest {
+    /// Unique among containers.
+    pub name: String,
+    /// The image as it was named; it is in the store.
+    pub image: String,
+    /// What is to run, where it differs from the image's.
+    pub overrides: Overrides,
+    /// Everything else; its network and host name are the task's.
+    pub options: Options,
+    /// The image's stop signal is taken if absent.
+    pub stop_signal: Option<crate::engine::options::Signal>,
+    /// Kept for the door.
+    pub data: serde_json::Value,
+}
+
+/// A process that is to be added to a running container.
+#[derive(Debug, Default)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Further variables, each `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// Its working directory, if not the container's.
+    pub cwd: Option<String>,
+    /// Its user, if not the container's.
+    pub user: Option<String>,
+}
+
+/// Standard streams of a process that is added to a container.
+#[derive(Debug)]
+pub enum ExecStdio {
+    /// These; /dev/null where absent.
+    Fds {
+        /// Standard input.
+        stdin: Option<OwnedFd>,
+        /// Standard output.
+        stdout: Option<OwnedFd>,
+        /// Standard error.
+        stderr: Option<OwnedFd>,
+    },
+    /// A new terminal, whose master side is [`Exec::console`].
+    Terminal,
+}
+
+/// A process that was added to a container; it goes on when this is dropped.
+#[derive(Debug)]
+pub struct Exec {
+    /// The master side of its terminal.
+    pub console: Option<OwnedFd>,
+    /// Its process id on the host.
+    pub pid: i32,
+    connection: OwnedFd,
+}
+
+impl Exec {
+    /// Waits for its end: its exit code, or `None` if `limit` passed first.
+    pub fn wait(&self, _limit: Option<Duration>) -> Result<Option<u8>, EngineError> {
+        Err(not_built("exec"))
+    }
+
+    /// Kills it and what it started, as far as that is in its own process group.
+    pub fn kill(&self) -> Result<(), EngineError> {
+        Err(not_built("exec"))
+    }
+}
+
+impl AsFd for Exec {
+    /// Becomes readable when it has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+/// What a task uses.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TaskStats {
+    /// Its cgroup with all containers.
+    pub cgroup: Stats,
+    /// Its links but loopback.
+    pub links: Vec<LinkStats>,
+    /// Number of its processes.
+    pub processes: u64,
+}
+
+/// What went over a link.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkStats {
+    /// Name inside.
+    pub name: String,
+    /// Received bytes, and errors.
+    pub received: (u64, u64),
+    /// Sent bytes, and errors.
+    pub sent: (u64, u64),
+}
+
+/// Something that happened in a task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskEvent {
+    /// A container runs; also after it was started again.
+    Started {
+        /// Its id.
+        container: String,
+        /// Its init.
+        pid: i32,
+        /// When.
+        time: Timestamp,
+    },
+    /// A container has ended, and its end is recorded.
+    Exited {
+        /// Its id.
+        container: String,
+        /// How.
+        ended: Ended,
+        /// Whether the monitor will start it again.
+        restarts: bool,
+    },
+    /// The task was stopped; last of all.
+    Stopped,
+}
+
+/// What happens in a task from now on.
+#[derive(Debug)]
+pub struct Events {
+    connection: OwnedFd,
+}
+
+impl Events {
+    /// The next event if there is one already; `Gone` when the monitor has ended. Never blocks.
+    pub fn try_next(&mut self) -> Result<Next, EngineError> {
+        Err(not_built("events"))
+    }
+}
+
+/// What [`Events::try_next`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// This.
+    Event(TaskEvent),
+    /// Nothing for now: wait until the descriptor is readable.
+    Later,
+    /// Nothing any more.
+    Gone,
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+impl Engine {
+    /// Makes a task and starts its monitor; returns when containers can be started in it. On an error nothing is
+    /// left of it.
+    ///
+    /// # Errors
+    /// [`EngineError::NameInUse`] with the id of the task that has the name.
+    pub fn run_task(&self, _spec: TaskSpec) -> Result<TaskRecord, EngineError> {
+        Err(not_built("run_task"))
+    }
+
+    /// All tasks, newest first.
+    pub fn tasks(&self) -> Result<Vec<TaskRecord>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    /// The task with this id, beginning of an id, or name.
+    pub fn find_task(&self, given: &str) -> Result<TaskRecord, EngineError> {
+        Err(EngineError::NoSuchContainer { given: given.to_owned() })
+    }
+
+    /// What a task is doing.
+    pub fn task_status(&self, _id: &Id) -> Result<TaskStatus, EngineError> {
+        Err(not_built("task_status"))
+    }
+
+    /// The containers of a task, oldest first.
+    pub fn task_containers(&self, _id: &Id) -> Result<Vec<Record>, EngineError> {
+        Err(not_built("task_containers"))
+    }
+
+    /// Stops all containers (their stop signal, after `grace` SIGKILL) and removes what was made for the task, but
+    /// its records. One that is stopped stays so.
+    pub fn stop_task(&self, _id: &Id, _grace: Option<Duration>) -> Result<(), EngineError> {
+        Err(not_built("stop_task"))
+    }
+
+    /// Stops a task at once and removes it with its containers.
+    pub fn remove_task(&self, _store: &Store, _id: &Id) -> Result<(), EngineError> {
+        Err(not_built("remove_task"))
+    }
+
+    /// Makes a container in a task that is ready, without starting it.
+    pub fn create_in_task(
+        &self,
+        _store: &Store,
+        _task: &Id,
+        _image: &Image,
+        _request: ContainerRequest,
+    ) -> Result<Record, EngineError> {
+        Err(not_built("create_in_task"))
+    }
+
+    /// Starts a container of a task; returns when its program was executed. `stop`, `kill`, `wait` and `delete` are
+    /// those of every container.
+    pub fn start_in_task(&self, _record: &Record) -> Result<(), EngineError> {
+        Err(not_built("start_in_task"))
+    }
+
+    /// Adds a process to a running container of a task.
+    pub fn exec_in_task(
+        &self,
+        _record: &Record,
+        _request: &ExecRequest,
+        _stdio: ExecStdio,
+    ) -> Result<Exec, EngineError> {
+        Err(not_built("exec_in_task"))
+    }
+
+    /// Makes the monitor open the container's log again after somebody renamed it.
+    pub fn reopen_log(&self, _record: &Record) -> Result<(), EngineError> {
+        Err(not_built("reopen_log"))
+    }
+
+    /// Changes limits of a container; what is absent stays.
+    pub fn update_limits(&self, _record: &Record, _limits: &Limits) -> Result<(), EngineError> {
+        Err(not_built("update_limits"))
+    }
+
+    /// Changes limits of a task's cgroup; what is absent stays.
+    pub fn update_task_limits(&self, _id: &Id, _limits: &Limits) -> Result<(), EngineError> {
+        Err(not_built("update_task_limits"))
+    }
+
+    /// What a running container uses.
+    pub fn container_stats(&self, _record: &Record) -> Result<Stats, EngineError> {
+        Err(not_built("container_stats"))
+    }
+
+    /// What a task that is ready uses: all of its cgroup, and its network.
+    pub fn task_stats(&self, _id: &Id) -> Result<TaskStats, EngineError> {
+        Err(not_built("task_stats"))
+    }
+
+    /// What happens in a task from now on; `None` if it has no monitor.
+    pub fn task_events(&self, _id: &Id) -> Result<Option<Events>, EngineError> {
+        Ok(None)
+    }
+}
+
+fn not_built(what: &str) -> EngineError {
+    EngineError::NotBuilt { flag: "tasks", value: what.to_owned(), reason: "tasks are not built yet" }
+}
