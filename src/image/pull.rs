@@ -16,7 +16,7 @@ use crate::image::manifest::{self, Config, Descriptor, Document, Manifest, Manif
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::registry::credentials::Found;
-use crate::image::registry::{Client, Fetched, Patience, RegistryError};
+use crate::image::registry::{Client, Fetched, Mirror, Patience, RegistryError};
 use crate::image::store::{Image, Import, Store, StoreError};
 
 mod layers;
@@ -136,6 +136,8 @@ pub struct Options<'a> {
     /// Which image of an index; this host's by default.
     pub platform: Option<Platform>,
     pub credentials: Found,
+    /// Who is asked in place of the reference's registry, without the credentials.
+    pub mirror: Option<Mirror>,
     pub patience: Patience,
     /// How many layers are fetched and unpacked at once.
     pub parallel: usize,
@@ -147,6 +149,7 @@ impl Default for Options<'_> {
         Options {
             platform: None,
             credentials: Found::Nothing,
+            mirror: None,
             patience: Patience::default(),
             parallel: 3,
             progress: &Quiet,
@@ -183,6 +186,10 @@ pub struct Pulled {
 /// a name; after any other, what was added is collected.
 pub fn pull(store: &Store, reference: &Reference, options: Options<'_>) -> Result<Pulled> {
     let client = Client::new(reference, options.credentials.clone(), options.patience);
+    let client = match &options.mirror {
+        Some(mirror) => client.through(mirror),
+        None => client,
+    };
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
     let first = client.manifest()?;
     let digest = first.digest;

@@ -5,3 +5,15 @@
 pub mod api {
     tonic::include_proto!("runtime.v1");
 }
+
+use super::serve::{Open, Stop};
+use super::{AgentError, Node};
+use std::sync::Arc;
+
+/// Opens this door.
+///
+/// # Errors
+/// It cannot listen.
+pub async fn open(_node: &Arc<Node>, _stop: Stop) -> Result<Open, AgentError> {
+    Err(AgentError::NotBuilt { door: "cri" })
+}

@@ -16,6 +16,7 @@ pub use blob::BlobReader;
 pub use credentials::Credentials;
 pub use error::{RegistryError, Subject};
 pub use http::Patience;
+pub use origin::UrlError;
 
 use self::challenge::Challenge;
 use self::credentials::Found;
@@ -78,7 +79,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Another registry that has the same repositories, which is asked in place of the one that a reference names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror(Origin);
+
+impl Mirror {
+    /// Reads `http://HOST[:PORT]` or `https://HOST[:PORT]`.
+    ///
+    /// # Errors
+    /// It is anything else, also if a path follows.
+    pub fn parse(text: &str) -> std::result::Result<Mirror, UrlError> {
+        let url = Url::parse(text)?;
+        match url.to_string().strip_prefix(&url.origin.to_string()) {
+            Some("/") => Ok(Mirror(url.origin)),
+            _ => Err(UrlError::Malformed { text: text.chars().take(200).collect() }),
+        }
+    }
+}
+
 impl Client {
+    /// The same client, asking a mirror; credentials for the registry itself are not for it.
+    pub fn through(self, mirror: &Mirror) -> Client {
+        Client { origin: mirror.0.clone(), credentials: None, helper: None, ..self }
+    }
+
     /// A client for the repository of `reference`; connects to nothing yet.
     pub fn new(reference: &Reference, credentials: Found, patience: Patience) -> Client {
         let (credentials, helper) = match credentials {
