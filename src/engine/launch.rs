@@ -13,7 +13,7 @@ use crate::sys::root::Root;
 use crate::sys::{SysError, process};
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{LinuxSeccomp, Spec};
 use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -37,10 +37,43 @@ pub struct Start<'a> {
     pub terminal: Option<(u16, u16)>,
 }
 
+/// What the runtime needs to create a container.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What is created.
+    pub spec: Spec,
+    /// Its root file system.
+    pub root_mount: OwnedFd,
+    /// Volumes that the image's content fills.
+    pub copy_up: Vec<PathBuf>,
+}
+
 /// Starts a container whose lock the caller has; the socket is its monitor's, whose first frame tells how
 /// it went.
 pub fn launch(start: &Start<'_>, record: Record, lock: Lock) -> Result<OwnedFd, EngineError> {
     let Start { engine, store, image, foreground, keep_failed, terminal } = *start;
+    let prepared = prepare(engine, store, image, &record, terminal)?;
+    spawn(Job {
+        engine: engine.clone(),
+        store: store.clone(),
+        id: record.id()?,
+        record,
+        lock,
+        prepared,
+        foreground,
+        keep_failed,
+    })
+}
+
+/// Makes everything that a container needs before it is created. What it makes is in the container's own
+/// directory, or ends with the descriptors; the caller has its lock.
+pub fn prepare(
+    engine: &Engine,
+    store: &Store,
+    image: &Image,
+    record: &Record,
+    terminal: Option<(u16, u16)>,
+) -> Result<Prepared, EngineError> {
     let id = record.id()?;
     let directory = engine.directory(&id);
     // What the last run left must not be taken for the end of this one.
@@ -72,19 +105,7 @@ pub fn launch(start: &Start<'_>, record: Record, lock: Lock) -> Result<OwnedFd, 
     if let (Some((rows, columns)), Some(process)) = (terminal, spec.process_mut()) {
         process.set_console_size(Some(console_size(rows, columns)?));
     }
-    drop(root);
-    spawn(Job {
-        engine: engine.clone(),
-        store: store.clone(),
-        record,
-        id,
-        lock,
-        spec,
-        root_mount,
-        copy_up: mounted.copy_up,
-        foreground,
-        keep_failed,
-    })
+    Ok(Prepared { spec, root_mount, copy_up: mounted.copy_up })
 }
 
 /// A terminal's size as the specification has it.

@@ -11,6 +11,7 @@
 //! needed is given back before it begins to wait.
 use super::attach::{Exit, FromMonitor};
 use super::error::{EngineError, Failure};
+use super::launch::Prepared;
 use super::names::Id;
 use super::options::{Options, VolumeSource};
 use super::record::{Durability, Ended, Lock, Record, Run, private_directory, write_json};
@@ -25,11 +26,9 @@ use crate::runtime::start::StartError;
 use crate::runtime::state::{ProcessId, State};
 use crate::sys::{SysError, background, packet, process, socket};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use oci_spec::runtime::Spec;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 
 mod client;
 mod streams;
@@ -50,11 +49,7 @@ pub struct Job {
     /// Its lock, which this process and then the monitor alone has.
     pub lock: Lock,
     /// What the runtime creates.
-    pub spec: Spec,
-    /// Its root file system.
-    pub root_mount: OwnedFd,
-    /// Volumes that the image's content fills.
-    pub copy_up: Vec<PathBuf>,
+    pub prepared: Prepared,
     /// The command stays attached: when it goes, standard input ends.
     pub foreground: bool,
     /// A container that cannot be started stays, with its error recorded.
@@ -96,7 +91,7 @@ struct Watch {
 }
 
 fn supervise(job: Job, socket: OwnedFd) -> Result<(), EngineError> {
-    background::detach(&[job.lock.as_fd(), job.root_mount.as_fd(), socket.as_fd()])?;
+    background::detach(&[job.lock.as_fd(), job.prepared.root_mount.as_fd(), socket.as_fd()])?;
     let (tty, interactive, foreground) =
         (job.record.options.tty, job.record.options.interactive, job.foreground);
     let watch = Watch {
@@ -110,9 +105,7 @@ fn supervise(job: Job, socket: OwnedFd) -> Result<(), EngineError> {
         id: job.id,
         lock: job.lock,
     };
-    let creation =
-        Creation { spec: job.spec, root_mount: job.root_mount, copy_up: job.copy_up, tty, interactive };
-    let begun = begin(&watch, creation);
+    let begun = begin(&watch, Creation { prepared: job.prepared, tty, interactive });
     let (started, mut streams, log, time) = match begun {
         Ok(begun) => begun,
         Err(failure) => {
@@ -145,9 +138,7 @@ pub fn anonymous_volumes(options: &Options) -> Vec<String> {
 
 /// What is needed until the program runs, and freed then.
 struct Creation {
-    spec: Spec,
-    root_mount: OwnedFd,
-    copy_up: Vec<PathBuf>,
+    prepared: Prepared,
     tty: bool,
     interactive: bool,
 }
@@ -164,7 +155,7 @@ fn begin(watch: &Watch, creation: Creation) -> Result<Begun, Failure> {
         id: watch.id.to_string(),
         bundle: watch.engine.directory(&watch.id),
         state_root: watch.engine.runtime_root(),
-        spec: creation.spec,
+        spec: creation.prepared.spec,
         cgroup_driver: Driver::Cgroupfs,
         stdio,
         pid_file: None,
@@ -172,9 +163,9 @@ fn begin(watch: &Watch, creation: Creation) -> Result<Begun, Failure> {
         preserve_fds: 0,
         no_pivot: false,
         no_new_keyring: false,
-        root_mount: Some(creation.root_mount),
+        root_mount: Some(creation.prepared.root_mount),
         seccomp_cache: Some(watch.engine.state.join("seccomp")),
-        copy_up: creation.copy_up,
+        copy_up: creation.prepared.copy_up,
     };
     let started = create(request).map_err(|error| create_failure(&error))?;
     let mut started = started.start().map_err(|error| start_failure(&error))?;
