@@ -1,8 +1,9 @@
 //! Packets on SOCK_SEQPACKET sockets for a program that waits for many at once and never on one of them;
 //! [`super::socket`] has the blocking calls and those that make the sockets.
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, send};
-use std::os::fd::{AsFd, AsRawFd};
+use nix::sys::socket::{ControlMessage, MsgFlags, recv, send, sendmsg};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// What became of a packet that was to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +39,35 @@ pub fn try_send(socket: impl AsFd, packet: &[u8]) -> Sent {
     }
 }
 
+/// Sends a packet with descriptors without waiting.
+pub fn try_send_with(socket: impl AsFd, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Sent {
+    let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    loop {
+        match sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(packet)], control, flags, None) {
+            Ok(_) => return Sent::Done,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN | Errno::ENOBUFS) => return Sent::Full,
+            Err(_) => return Sent::Gone,
+        }
+    }
+}
+
+/// Looks at the next packet without waiting and without taking it.
+pub fn try_peek(socket: impl AsFd, buffer: &mut [u8]) -> Received {
+    receive(socket, buffer, MsgFlags::MSG_PEEK)
+}
+
 /// Receives a packet without waiting; an empty packet counts as the end.
 pub fn try_receive(socket: impl AsFd, buffer: &mut [u8]) -> Received {
+    receive(socket, buffer, MsgFlags::empty())
+}
+
+fn receive(socket: impl AsFd, buffer: &mut [u8], flags: MsgFlags) -> Received {
     loop {
-        match recv(socket.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+        match recv(socket.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT | flags) {
             Ok(0) => return Received::Gone,
             Ok(length) => return Received::Packet(length),
             Err(Errno::EINTR) => {}

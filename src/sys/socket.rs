@@ -12,7 +12,9 @@ use nix::sys::socket::{
 use super::SysError;
 
 /// At most this many descriptors are taken from one message.
-const MAX_FDS: usize = 4;
+const MAX_FDS: usize = 8;
+/// How many callers may wait until they are accepted.
+const BACKLOG: i32 = 64;
 
 /// A connected pair of SOCK_SEQPACKET sockets, close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd), SysError> {
@@ -46,11 +48,23 @@ pub struct Received {
 
 /// Receives one message into `buffer`; one that does not fit is refused (EMSGSIZE), not cut.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, SysError> {
+    receive_with(socket, buffer, MsgFlags::empty())
+}
+
+/// The same without waiting; `None` if there is nothing yet.
+pub fn try_receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<Received>, SysError> {
+    match receive_with(socket, buffer, MsgFlags::MSG_DONTWAIT) {
+        Err(SysError { errno: Errno::EAGAIN, .. }) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+fn receive_with(socket: impl AsFd, buffer: &mut [u8], flags: MsgFlags) -> Result<Received, SysError> {
     let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
     let mut slices = [IoSliceMut::new(buffer)];
     let fd = socket.as_fd().as_raw_fd();
     let message = loop {
-        match recvmsg::<()>(fd, &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
+        match recvmsg::<()>(fd, &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC | flags) {
             Ok(message) => break message,
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(SysError::on("recvmsg", "")(errno)),
@@ -81,7 +95,7 @@ pub fn listen_at(directory: impl AsFd, name: &str) -> Result<OwnedFd, SysError> 
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
         .map_err(SysError::on("socket", "AF_UNIX"))?;
     bind(fd.as_raw_fd(), &address).map_err(SysError::on("bind", name))?;
-    listen(&fd, Backlog::new(1).map_err(SysError::on("listen", name))?)
+    listen(&fd, Backlog::new(BACKLOG).map_err(SysError::on("listen", name))?)
         .map_err(SysError::on("listen", name))?;
     Ok(fd)
 }
