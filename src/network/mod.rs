@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 pub mod error;
+pub mod files;
+pub mod netns;
 
 pub use error::NetworkError;
 
@@ -86,6 +88,17 @@ pub enum Protocol {
     Udp,
     /// SCTP; only CNI plugins take it.
     Sctp,
+}
+
+impl Protocol {
+    /// As nftables, CNI and docker write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
 }
 
 /// What came of a [`Request`].
