@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::engine::task::TaskEvent;
 use crate::image::store::Store;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::broadcast;
 
 pub mod config;
@@ -45,6 +46,8 @@ pub struct Node {
     pub metrics: metrics::Metrics,
     /// Images on their way.
     pub pulls: pull::Pulls,
+    /// Streams of exec, attach and port-forward that clients were promised.
+    pub streams: streaming::Streams,
 }
 
 /// Something that happened in a task.
@@ -64,6 +67,7 @@ impl Node {
     pub fn new(engine: Engine, config: Config) -> Result<Arc<Self>, AgentError> {
         let store = Store::open(&engine.root)?;
         let (events, _) = broadcast::channel(EVENTS);
+        let streams = streaming::Streams::new(Duration::from_secs(config.streaming.token_seconds));
         Ok(Arc::new(Self {
             engine,
             store,
@@ -71,6 +75,7 @@ impl Node {
             events,
             metrics: metrics::Metrics::default(),
             pulls: pull::Pulls::default(),
+            streams,
         }))
     }
 

@@ -25,6 +25,7 @@ pub mod process;
 pub mod pty;
 pub mod random;
 pub mod range_lock;
+pub mod reactor;
 pub mod resolver;
 pub mod rlimit;
 pub mod root;
