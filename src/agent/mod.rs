@@ -19,10 +19,15 @@ pub mod config;
 pub mod cri;
 pub mod ecs;
 pub mod error;
+pub mod http;
+pub mod hub;
+pub mod log;
 pub mod manifests;
 pub mod metrics;
+pub mod notify;
 pub mod pull;
 pub mod serve;
+pub mod status;
 pub mod streaming;
 
 pub use config::Config;
@@ -48,6 +53,10 @@ pub struct Node {
     pub pulls: pull::Pulls,
     /// Streams of exec, attach and port-forward that clients were promised.
     pub streams: streaming::Streams,
+    /// Which tasks' events come to `events`.
+    pub hub: hub::Hub,
+    /// What `corten agent status` tells.
+    pub status: status::Board,
 }
 
 /// Something that happened in a task.
@@ -76,6 +85,8 @@ impl Node {
             metrics: metrics::Metrics::default(),
             pulls: pull::Pulls::default(),
             streams,
+            hub: hub::Hub::default(),
+            status: status::Board::default(),
         }))
     }
 
@@ -95,7 +106,4 @@ impl Node {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-
-    /// Lets the events of a task that was just made come to [`Node::events`].
-    pub fn watch(self: &Arc<Self>, _task: &str) {}
 }

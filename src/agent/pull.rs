@@ -8,6 +8,7 @@ use crate::image::registry::{Credentials, Mirror, UrlError};
 use crate::image::store::Image;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::{Semaphore, watch};
 
 /// Images that are pulled at the same time; each takes a few threads.
@@ -116,7 +117,9 @@ impl Node {
             // Never closed.
             let _slot = Arc::clone(&node.pulls.slots).acquire_owned().await;
             let reference = key.0.clone();
+            let began = Instant::now();
             let result = node.blocking(move |node| now(node, &reference, auth)).await;
+            node.metrics.pulled(if result.is_ok() { "ok" } else { "failed" }, began.elapsed());
             node.pulls.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             // That nobody waits any more is no error.
             let _ = tell.send(Some(result));

@@ -4,7 +4,7 @@
 //! lock --> doors open (each listens) --> READY=1 --> serving --SIGTERM, SIGINT--> doors end --> done
 //! ```
 //! Tasks go on whenever and however the agent ends.
-use super::{AgentError, Config, Node, cri, ecs, manifests, streaming};
+use super::{AgentError, Config, Node, cri, ecs, manifests, metrics, notify, status, streaming};
 use crate::engine::Engine;
 use crate::engine::record::private_directory;
 use crate::error::chain;
@@ -102,17 +102,22 @@ async fn serve(engine: Engine, config: Config) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Runtime)?;
     let node = Node::new(engine, config)?;
+    // Before a door opens: who comes through it finds every event.
+    node.watch_all().await?;
     let (tell, stop) = watch::channel(false);
     let mut doors = JoinSet::new();
     for door in open(&node, &Stop(stop)).await? {
         tracing::info!(door = door.name, address = door.address, "open");
+        node.status.opened(door.name, &door.address);
         doors.spawn(async move { (door.name, door.serving.await) });
     }
+    tell_supervisor("READY=1");
     let result = tokio::select! {
         _ = terminate.recv() => { tracing::info!("SIGTERM: the doors close, tasks go on"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!("SIGINT: the doors close, tasks go on"); Ok(()) }
         Some(ended) = doors.join_next() => Err(why(ended)),
     };
+    tell_supervisor("STOPPING=1");
     // Nobody listens if all doors have ended.
     let _ = tell.send(true);
     let last = async {
@@ -128,6 +133,13 @@ async fn serve(engine: Engine, config: Config) -> Result<(), AgentError> {
     result
 }
 
+/// A supervisor that cannot be told waits in vain, which is for it to say.
+fn tell_supervisor(message: &str) {
+    if let Err(error) = notify::notify(message) {
+        tracing::warn!("cannot send {message} to $NOTIFY_SOCKET: {error}");
+    }
+}
+
 fn why(ended: Result<(&'static str, Result<(), AgentError>), tokio::task::JoinError>) -> AgentError {
     match ended {
         Ok((_, Err(error))) => error,
@@ -138,7 +150,10 @@ fn why(ended: Result<(&'static str, Result<(), AgentError>), tokio::task::JoinEr
 
 /// Opens every door that the configuration wants.
 async fn open(node: &Arc<Node>, stop: &Stop) -> Result<Vec<Open>, AgentError> {
-    let mut doors = Vec::new();
+    let mut doors = vec![status::open(node, stop.clone())?];
+    if let Some(address) = &node.config.metrics.listen {
+        doors.push(metrics::open(node, address, stop.clone()).await?);
+    }
     let mut add = |opened: Result<Open, AgentError>| match opened {
         Ok(door) => {
             doors.push(door);
