@@ -141,8 +141,12 @@ fn now(node: &Node, reference: &Reference, auth: Option<Credentials>) -> Outcome
     let credentials = match auth {
         Some(credentials) => Found::Credentials(credentials),
         None if mirror.is_some() => Found::Nothing,
-        None => credentials::find(reference, &Environment::of_process())
-            .map_err(|error| PullFailure::Credentials(Arc::new(error)))?,
+        None => {
+            let mut environment = Environment::of_process();
+            environment.auth_file = node.config.registries.auth_file.clone().or(environment.auth_file);
+            credentials::find(reference, &environment)
+                .map_err(|error| PullFailure::Credentials(Arc::new(error)))?
+        }
     };
     pull::pull(&node.store, reference, Options { credentials, mirror, ..Options::default() })
         .map(|pulled| Arc::new(pulled.image))

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+mod check;
+#[cfg(test)]
+mod tests;
+
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -108,6 +112,10 @@ impl Default for EcsConfig {
 pub struct ManifestsConfig {
     /// The folder; no static pods if absent.
     pub folder: Option<PathBuf>,
+    /// What pods are told as `spec.nodeName`; the host's name if absent.
+    pub node_name: Option<String>,
+    /// What pods are told as `status.hostIP`; the address of the default route's link if absent.
+    pub host_ip: Option<String>,
 }
 
 /// The network of pods and of ECS tasks.
@@ -130,8 +138,11 @@ pub struct NetworkConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistriesConfig {
-    /// Registry host to the URL of a mirror: `"registry.k8s.io" = "http://127.0.0.1:5000"`.
+    /// Registry host to the URL of a mirror, which is asked in its place: `"registry.k8s.io" =
+    /// "http://127.0.0.1:5000"`.
     pub mirrors: BTreeMap<String, String>,
+    /// File of credentials in the form of podman's auth.json; where a user's tools look if absent.
+    pub auth_file: Option<PathBuf>,
 }
 
 /// Prometheus metrics.
@@ -205,6 +216,7 @@ impl Config {
         }
         let config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        config.check()?;
         Ok(config)
     }
 }
