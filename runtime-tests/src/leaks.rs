@@ -1,10 +1,11 @@
 //! What is left of a test on the host: mounts, cgroups, processes, namespaces and files that carry its token.
 
-use crate::{cgroup, events, needs};
+use crate::{cgroup, command, events, needs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// Everything that is left of the test with this token, in words; empty when nothing is.
@@ -26,6 +27,50 @@ pub fn of(token: &str, state_roots: &[&Path], namespaces: &Namespaces) -> Vec<St
                 .map(|entry| format!("file: {}", entry.path().display())),
         );
     }
+    left
+}
+
+/// Names in a directory; none if it is not there.
+pub fn entries(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Pids of the processes that belong to a token, at this moment.
+pub fn pids(token: &str) -> Vec<i32> {
+    scan(token).into_iter().map(|(pid, _)| pid).collect()
+}
+
+/// Detaches every mount below a directory.
+pub fn unmount(dir: &Path) {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let below = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    for point in below.filter(|point| Path::new(point).starts_with(dir)).collect::<Vec<_>>().into_iter().rev() {
+        let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// What is left of a network: links that are attached to a bridge, and rules and elements of the firewall that name
+/// the bridge or an address of its subnet `a.b.c.d/22`. The bridge itself stays for the next task.
+pub fn network(bridge: &str, subnet: &str) -> Vec<String> {
+    let mut left = Vec::new();
+    let links = command::run(Command::new("ip").args(["-o", "link"])).ok().stdout;
+    let attached = format!("master {bridge} ");
+    left.extend(links.lines().filter(|line| line.contains(&attached)).map(|line| format!("link: {line}")));
+    let rules = command::run(Command::new("nft").args(["list", "ruleset"])).ok().stdout;
+    let parts: Vec<u8> = subnet.split(['.', '/']).map(|part| part.parse().expect("a number")).collect();
+    let inside = |word: &str| {
+        word.parse::<std::net::Ipv4Addr>().is_ok_and(|address| {
+            let octets = address.octets();
+            octets[..2] == parts[..2] && octets[2] & 0xfc == parts[2] && (octets[2], octets[3]) != (parts[2], 0)
+        })
+    };
+    left.extend(
+        rules
+            .lines()
+            .filter(|line| line.split(|c: char| !c.is_ascii_digit() && c != '.').any(inside))
+            .map(|line| format!("firewall: {}", line.trim())),
+    );
     left
 }
 

@@ -8,10 +8,12 @@
 //! - [`cgroup`]: the values of a container's cgroup as the host sees them, on v1 and v2.
 //! - [`terminal`]: the caller's end of a console socket. [`kill_point`]: stops a command at its n-th system call.
 //! - [`image`]: small images as archives, made without any other tool. [`registry`]: registries, honest and not.
+//! - [`agent`]: a node agent with its own directories, network and tasks.
 //!
 //! A need that the machine does not meet fails the test with its name; nothing is skipped.
 #![expect(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
 
+pub mod agent;
 pub mod bundle;
 pub mod cgroup;
 pub mod command;
@@ -25,6 +27,7 @@ pub mod registry;
 mod sys;
 pub mod terminal;
 
+pub use agent::Agent;
 pub use bundle::Bundle;
 pub use command::{Outcome, run};
 pub use fixture::Fixture;

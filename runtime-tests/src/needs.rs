@@ -6,6 +6,7 @@
 //! | an OCI runtime to compare the tests with | `CORTEN_OCI` | the binary under test, as `corten oci` |
 //! | the static probe | `CORTEN_PROBE` | built by cargo beside the test |
 //! | a static busybox | `CORTEN_BUSYBOX` | `/bin/busybox` |
+//! | crictl and critest | `CORTEN_CRI_TOOLS`, a directory | `target/cri-tools` (`scripts/cri-tools.sh`) |
 //! | how much slower than a real machine this one is | `CORTEN_TEST_SLOW` | 1 |
 
 use std::path::{Path, PathBuf};
@@ -60,6 +61,15 @@ pub fn busybox() -> PathBuf {
     let path =
         std::env::var_os("CORTEN_BUSYBOX").map_or_else(|| PathBuf::from("/bin/busybox"), PathBuf::from);
     required("a static busybox", path, "apt-get install busybox-static")
+}
+
+/// crictl or critest.
+pub fn cri_tool(name: &str) -> PathBuf {
+    let dir = std::env::var_os("CORTEN_CRI_TOOLS").map_or_else(
+        || target_dir().parent().expect("target/ is above target/<triple>").join("cri-tools"),
+        PathBuf::from,
+    );
+    required(name, dir.join(name), "scripts/cri-tools.sh")
 }
 
 /// A program of the host, looked up in PATH.

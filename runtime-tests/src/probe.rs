@@ -9,6 +9,7 @@
 //! probe trap SIGNAL CODE        says "ready", waits for the signal, exits with the code
 //! probe wait                    says "ready" and waits to be killed
 //! probe terminal                size of the terminal on standard input and what it is, as JSON
+//! probe count RATE TOTAL CODE   says RATE numbered lines a second, TOTAL in all, and exits with the code
 //! probe exit CODE               exits
 //! ```
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["trap", signal, code] => return trap(signal, number(code)),
         ["wait"] => wait_forever(),
         ["terminal"] => say(&terminal()),
+        ["count", rate, total, code] => return count(number(rate), number(total), number(code)),
         ["exit", code] => return exit_code(number(code)),
         other => {
             eprintln!("probe: unknown words {other:?}");
@@ -249,6 +251,17 @@ fn trap(signal: &str, code: u64) -> ExitCode {
     set.thread_block().expect("sigprocmask");
     ready();
     set.wait().expect("sigwait");
+    exit_code(code)
+}
+
+/// Numbered lines at a steady rate: what is late is said at once.
+fn count(rate: u64, total: u64, code: u64) -> ExitCode {
+    let begin = Instant::now();
+    for line in 0..total {
+        let due = Duration::from_micros(1_000_000 * line / rate);
+        std::thread::sleep(due.saturating_sub(begin.elapsed()));
+        println!("line {line}");
+    }
     exit_code(code)
 }
 
