@@ -20,6 +20,6 @@ echo "building crictl and critest $version with $have" >&2
 module=$(cd "$out" && "$go" mod download -json sigs.k8s.io/cri-tools@$version | jq -r .Dir)
 cd "$module"
 # The module in the proxy has no vendor folder; -mod=mod lets Go fetch what its go.mod names.
-CGO_ENABLED=0 "$go" build -mod=mod -trimpath -ldflags='-s -w' -o "$out/crictl" ./cmd/crictl
+CGO_ENABLED=0 "$go" build -mod=mod -trimpath -ldflags="-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$version" -o "$out/crictl" ./cmd/crictl
 CGO_ENABLED=0 "$go" test -mod=mod -c -trimpath -ldflags='-s -w' -o "$out/critest" ./cmd/critest
 echo $version > "$out/version"

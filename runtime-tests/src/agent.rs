@@ -4,17 +4,18 @@
 //! started again; when it goes, its tasks are removed through it, it is stopped, and the test fails if anything of it
 //! is left: monitors, containers, cgroups, mounts, links, rules of the firewall, records.
 
+use crate::fixture::locked;
 use crate::image::Image;
 use crate::{Fixture, Outcome, cgroup, command, events, needs};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::Value;
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,12 +27,12 @@ pub const IMAGE: &str = "localhost/test:latest";
 pub struct Agent {
     /// Its token is in the names of everything.
     pub fixture: Fixture,
-    child: RefCell<Option<Child>>,
+    child: Mutex<Option<Child>>,
     notify: UnixDatagram,
     bridge: String,
     subnet: String,
-    starts: Cell<u32>,
-    seen: RefCell<BTreeSet<String>>,
+    starts: AtomicU32,
+    seen: Mutex<BTreeSet<String>>,
 }
 
 impl Agent {
@@ -75,7 +76,7 @@ impl Agent {
 
     /// Starts the agent and waits until it is ready.
     pub fn boot(&self) {
-        let number = self.starts.replace(self.starts.get() + 1);
+        let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let log = File::create(self.log_path(number)).expect("file for standard error");
         let config = self.fixture.path().join("agent.toml");
         let child = self
@@ -87,7 +88,7 @@ impl Agent {
             .spawn()
             .expect("start the agent");
         let pid = i32::try_from(child.id()).expect("a pid");
-        *self.child.borrow_mut() = Some(child);
+        *locked(&self.child) = Some(child);
         self.await_ready(pid);
     }
 
@@ -111,20 +112,20 @@ impl Agent {
 
     /// The agent's process.
     pub fn pid(&self) -> i32 {
-        let child = self.child.borrow();
+        let child = locked(&self.child);
         i32::try_from(child.as_ref().expect("the agent runs").id()).expect("a pid")
     }
 
     /// SIGKILL, and its end.
     pub fn kill(&self) {
-        let mut child = self.child.borrow_mut().take().expect("the agent runs");
+        let mut child = locked(&self.child).take().expect("the agent runs");
         child.kill().expect("kill the agent");
         child.wait().expect("wait for the agent");
     }
 
     /// SIGTERM, and its end with code 0.
     pub fn stop(&self) {
-        let mut child = self.child.borrow_mut().take().expect("the agent runs");
+        let mut child = locked(&self.child).take().expect("the agent runs");
         let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signal the agent");
         let status = command::wait(&mut child, events::patience());
@@ -207,7 +208,7 @@ impl Agent {
 
     /// What the agent last started has written to standard error, the end of it.
     pub fn log(&self) -> String {
-        let number = self.starts.get().saturating_sub(1);
+        let number = self.starts.load(Ordering::Relaxed).saturating_sub(1);
         let text = std::fs::read_to_string(self.log_path(number)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
@@ -216,7 +217,7 @@ impl Agent {
     /// Ids of the tasks that have a record.
     pub fn tasks(&self) -> Vec<String> {
         let ids = ids_in(&self.root().join("tasks"));
-        self.seen.borrow_mut().extend(ids.iter().cloned());
+        locked(&self.seen).extend(ids.iter().cloned());
         ids
     }
 
@@ -276,16 +277,18 @@ impl Agent {
             left.extend(ids_in(&dir).into_iter().map(|id| format!("{}/{id}", dir.display())));
         }
         left.extend(ids_in(&self.root().join("containers")).into_iter().map(|id| format!("container {id}")));
-        left.extend(crate::leaks::entries(&self.root().join("leases")).into_iter().map(|id| format!("lease {id}")));
+        left.extend(
+            crate::leaks::entries(&self.root().join("leases")).into_iter().map(|id| format!("lease {id}")),
+        );
         left.extend(crate::leaks::network(&self.bridge, &self.subnet));
-        for id in self.seen.borrow().iter() {
+        for id in locked(&self.seen).iter() {
             left.extend(cgroup::named(id).into_iter().map(|path| format!("cgroup: {}", path.display())));
         }
         left
     }
 
     fn finish(&self) {
-        if self.child.borrow().is_none() {
+        if locked(&self.child).is_none() {
             self.boot();
         }
         self.remove_tasks();
@@ -297,17 +300,18 @@ impl Agent {
     /// Ends what there is after a failure, without a word about what does not work.
     fn abandon(&self) {
         eprintln!("the agent's standard error:\n{}", self.log());
-        let running = self.child.borrow().is_some();
+        let running = locked(&self.child).is_some();
         if running {
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.remove_tasks()));
         }
-        if let Some(mut child) = self.child.borrow_mut().take() {
+        if let Some(mut child) = locked(&self.child).take() {
             let _ = child.kill();
             let _ = child.wait();
         }
         // A monitor takes its containers along when they were killed first.
         for pid in crate::leaks::pids(self.fixture.token()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         crate::leaks::unmount(self.fixture.path());
         let _ = command::run(Command::new("ip").args(["link", "delete", &self.bridge]));
@@ -344,7 +348,8 @@ pub fn image() -> Image {
 /// A /22 in 10.64.0.0/10 that no route of the host touches. Tests of other processes choose at the same time, so
 /// the first guess depends on the process.
 fn free_subnet(count: u32) -> String {
-    let routes = command::run(Command::new(needs::program("ip", "iproute2")).args(["-4", "route"])).ok().stdout;
+    let routes =
+        command::run(Command::new(needs::program("ip", "iproute2")).args(["-4", "route"])).ok().stdout;
     let mut guess = std::process::id().wrapping_mul(2_654_435_761) >> 7;
     guess = guess.wrapping_add(count.wrapping_mul(97));
     for step in 0..4096_u32 {

@@ -1,10 +1,10 @@
 //! One test's own world on the host.
 
 use crate::{Bundle, Outcome, command, leaks, needs, run};
-use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A temporary directory, a state root and a token that is in every name the test makes. Dropping it deletes
 /// the test's containers and then fails the test if anything that carries the token is left on the host.
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Fixture {
     token: String,
     dir: tempfile::TempDir,
-    bundles: Cell<u32>,
-    ids: RefCell<Vec<String>>,
-    namespaces: RefCell<leaks::Namespaces>,
+    bundles: AtomicU32,
+    ids: Mutex<Vec<String>>,
+    namespaces: Mutex<leaks::Namespaces>,
 }
 
 impl Default for Fixture {
@@ -53,7 +53,7 @@ impl Fixture {
 
     /// A new bundle with an id of its own.
     pub fn bundle(&self) -> Bundle<'_> {
-        let number = self.bundles.replace(self.bundles.get() + 1);
+        let number = self.bundles.fetch_add(1, Ordering::Relaxed);
         Bundle::new(self, format!("{}{number}", self.token))
     }
 
@@ -72,17 +72,17 @@ impl Fixture {
 
     /// Remembers an id, to delete it when the test ends.
     pub fn adopt(&self, id: &str) {
-        self.ids.borrow_mut().push(id.to_owned());
+        locked(&self.ids).push(id.to_owned());
     }
 
     /// Remembers the namespaces of a container's process: none may be held by anyone when the test ends.
     pub fn watch(&self, pid: i32) {
-        self.namespaces.borrow_mut().add(pid);
+        locked(&self.namespaces).add(pid);
     }
 
     /// Deletes every container of this test by force.
     pub fn clean_up(&self) {
-        for id in self.ids.borrow_mut().drain(..) {
+        for id in std::mem::take(&mut *locked(&self.ids)) {
             let mut delete = self.oci(["delete", "--force", &id]);
             let outcome = command::run(&mut delete);
             if outcome.code != Some(0) && !std::thread::panicking() {
@@ -93,7 +93,7 @@ impl Fixture {
 
     /// What is left of this test on the host, in words.
     pub fn leaks(&self) -> Vec<String> {
-        leaks::of(&self.token, &[&self.state_root()], &self.namespaces.borrow())
+        leaks::of(&self.token, &[&self.state_root()], &locked(&self.namespaces))
     }
 
     /// Fails the test if anything of it is left on the host.
@@ -110,6 +110,11 @@ impl Fixture {
         std::fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
     }
+}
+
+/// What a panicking thread leaves is still good for cleaning up.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Fixture {

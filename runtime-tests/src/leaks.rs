@@ -45,7 +45,8 @@ pub fn pids(token: &str) -> Vec<i32> {
 pub fn unmount(dir: &Path) {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     let below = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    for point in below.filter(|point| Path::new(point).starts_with(dir)).collect::<Vec<_>>().into_iter().rev() {
+    for point in below.filter(|point| Path::new(point).starts_with(dir)).collect::<Vec<_>>().into_iter().rev()
+    {
         let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
     }
 }
@@ -62,7 +63,9 @@ pub fn network(bridge: &str, subnet: &str) -> Vec<String> {
     let inside = |word: &str| {
         word.parse::<std::net::Ipv4Addr>().is_ok_and(|address| {
             let octets = address.octets();
-            octets[..2] == parts[..2] && octets[2] & 0xfc == parts[2] && (octets[2], octets[3]) != (parts[2], 0)
+            octets[..2] == parts[..2]
+                && octets[2] & 0xfc == parts[2]
+                && (octets[2], octets[3]) != (parts[2], 0)
         })
     };
     left.extend(

@@ -8,7 +8,7 @@
 //! - [`cgroup`]: the values of a container's cgroup as the host sees them, on v1 and v2.
 //! - [`terminal`]: the caller's end of a console socket. [`kill_point`]: stops a command at its n-th system call.
 //! - [`image`]: small images as archives, made without any other tool. [`registry`]: registries, honest and not.
-//! - [`agent`]: a node agent with its own directories, network and tasks.
+//! - [`agent`]: a node agent with its own directories, network and tasks. [`cri`]: pods on it, made with crictl.
 //!
 //! A need that the machine does not meet fails the test with its name; nothing is skipped.
 #![expect(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
@@ -17,6 +17,7 @@ pub mod agent;
 pub mod bundle;
 pub mod cgroup;
 pub mod command;
+pub mod cri;
 pub mod events;
 pub mod fixture;
 pub mod image;
