@@ -1,7 +1,10 @@
 //! What can go wrong with containers.
 use crate::error::{ErrorKind, Kind};
 use crate::image::snapshot::SnapshotError;
+use super::shelf::Kept;
 use crate::image::store::StoreError;
+use crate::network::NetworkError;
+use crate::runtime::cgroup;
 use crate::runtime::delete::DeleteError;
 use crate::runtime::kill::KillError;
 use crate::sys::SysError;
@@ -24,23 +27,51 @@ pub enum EngineError {
         /// What was given.
         given: String,
     },
+    /// No task has this name, id or beginning of an id.
+    #[error("no such task: {given}")]
+    NoSuchTask {
+        /// What was given.
+        given: String,
+    },
     /// More than one id begins like this.
-    #[error("{given} is the beginning of {count} container ids; give more of it")]
+    #[error("{given} is the beginning of {count} {kept} ids; give more of it")]
     Ambiguous {
         /// What was given.
         given: String,
         /// How many.
         count: usize,
+        /// Of what.
+        kept: Kept,
     },
-    /// Another container has the name.
-    #[error(
-        "the name {name:?} is in use by container {id}; remove it with `corten rm {name}` or choose another name"
-    )]
+    /// Another container or task has the name.
+    #[error("the name {name:?} is in use by {kept} {id}; {}", remedy(*kept, name))]
     NameInUse {
         /// The name.
         name: String,
         /// Who has it.
         id: String,
+        /// What that is.
+        kept: Kept,
+    },
+    /// A task is not in the state that the operation needs.
+    #[error("task {id} is {status}; {needed}")]
+    TaskState {
+        /// The task.
+        id: String,
+        /// Its status.
+        status: &'static str,
+        /// What to do about it.
+        needed: &'static str,
+    },
+    /// A task cannot be what it is asked to be.
+    #[error("task: {field} {value:?}: {reason}")]
+    Task {
+        /// Which field of its specification.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// A flag's value is malformed.
     #[error("invalid value {value:?} for {flag}: {reason}")]
@@ -167,6 +198,23 @@ pub enum EngineError {
         /// The limit.
         limit: u64,
     },
+    /// A task could not be made or removed.
+    #[error("task {id}: {step}")]
+    TaskStep {
+        /// The task.
+        id: String,
+        /// What was being done.
+        step: &'static str,
+        /// Why it failed.
+        #[source]
+        source: SysError,
+    },
+    /// The cgroup of a task or container.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// The network of a task.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The image store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -184,26 +232,40 @@ pub enum EngineError {
     Sys(#[from] SysError),
 }
 
+/// What to do about a name that is in use.
+fn remedy(kept: Kept, name: &str) -> String {
+    match kept {
+        Kept::Container => format!("remove it with `corten rm {name}` or choose another name"),
+        Kept::Task => "remove it or choose another name".to_owned(),
+    }
+}
+
 impl Kind for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer { .. } | Self::ImageMissing { .. } => ErrorKind::NotFound,
+            Self::NoSuchContainer { .. } | Self::NoSuchTask { .. } | Self::ImageMissing { .. } => {
+                ErrorKind::NotFound
+            }
             Self::NameInUse { .. } => ErrorKind::AlreadyExists,
             Self::InvalidName { .. }
             | Self::Ambiguous { .. }
             | Self::Flag { .. }
+            | Self::Task { .. }
             | Self::NoCommand { .. }
             | Self::User { .. }
             | Self::SeccompProfile { .. }
             | Self::Spec { .. }
             | Self::Frame { .. } => ErrorKind::InvalidInput,
             Self::NotBuilt { .. } => ErrorKind::Unsupported,
-            Self::WrongState { .. } => ErrorKind::WrongState,
+            Self::WrongState { .. } | Self::TaskState { .. } => ErrorKind::WrongState,
             Self::Record { .. } | Self::TooLarge { .. } => ErrorKind::Corrupt,
             Self::PullFailed { .. } => ErrorKind::Network,
             Self::Start { failure } => failure.kind,
             Self::MonitorLost { .. } | Self::ExitUnknown { .. } => ErrorKind::System,
             Self::WontDie { .. } => ErrorKind::TimedOut,
+            Self::TaskStep { source, .. } => source.kind(),
+            Self::Cgroup(error) => error.kind(),
+            Self::Network(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
             Self::Delete(error) => error.kind(),

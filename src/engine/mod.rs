@@ -18,6 +18,7 @@ pub mod names;
 pub mod options;
 pub mod record;
 pub mod seccomp;
+pub mod shelf;
 pub mod signals;
 pub mod specgen;
 pub mod task;
@@ -33,11 +34,13 @@ pub struct Engine {
     pub root: PathBuf,
     /// What does not: running containers.
     pub state: PathBuf,
+    /// The `corten` executable of which tasks' monitors are started; the one of this process if absent.
+    pub monitor_program: Option<PathBuf>,
 }
 
 impl Engine {
     /// Both paths are absolute.
     pub fn new(root: PathBuf, state: PathBuf) -> Self {
-        Self { root, state }
+        Self { root, state, monitor_program: None }
     }
 }

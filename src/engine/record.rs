@@ -18,13 +18,15 @@
 //! ```
 use super::Engine;
 use super::error::EngineError;
-use super::names::{self, Id};
+use super::names::Id;
 use super::options::Options;
+pub use super::shelf::Making;
+use super::shelf::{Kept, Shelf};
 use super::specgen::Command;
 use super::timestamp::Timestamp;
 use crate::image::store::Store;
 use crate::runtime::state::{ProcessId, State};
-use crate::sys::{SysError, lock, tree};
+use crate::sys::{SysError, tree};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -35,8 +37,6 @@ use std::path::{Path, PathBuf};
 
 /// Records are a few KiB; an environment may be as large as the kernel's ARG_MAX.
 const MAX_RECORD: u64 = 8 * 1024 * 1024;
-/// Suffix of a directory that is being made or removed.
-const UNFINISHED: &str = ".tmp";
 
 /// Version of the record's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,7 +196,7 @@ pub fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -
     Ok(())
 }
 
-fn sync_directory(path: &Path) -> Result<(), EngineError> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), EngineError> {
     File::open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(|error| SysError::io("fsync", path.display().to_string())(error).into())
@@ -251,13 +251,7 @@ pub fn directory_with_mode(path: &Path, mode: u32) -> Result<(), EngineError> {
 
 /// A lock file that is held; it is let go when the last copy of it in any process is closed.
 #[derive(Debug)]
-pub struct Lock(File);
-
-/// While it lives, nothing unfinished is swept.
-#[derive(Debug)]
-pub struct Making {
-    _lock: File,
-}
+pub struct Lock(pub(super) File);
 
 impl AsFd for Lock {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -265,62 +259,29 @@ impl AsFd for Lock {
     }
 }
 
-fn open_lock(path: &Path) -> Result<File, SysError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(SysError::io("open", path.display().to_string()))
-}
-
 impl Engine {
     /// Takes the container's lock; `None` if somebody has it.
     pub fn try_lock(&self, id: &Id) -> Result<Option<Lock>, EngineError> {
-        let file = self.existing_lock(id)?;
-        Ok(if lock::try_exclusive(&file)? { Some(Lock(file)) } else { None })
+        self.container_shelf().try_lock(id)
     }
 
     /// Waits for the container's lock.
     pub fn wait_lock(&self, id: &Id) -> Result<Lock, EngineError> {
-        let file = self.existing_lock(id)?;
-        lock::wait_exclusive(&file)?;
-        Ok(Lock(file))
-    }
-
-    /// The lock file of a container that is there: a directory that is gone must not come back.
-    fn existing_lock(&self, id: &Id) -> Result<File, EngineError> {
-        open_lock(&self.directory(id).join("lock")).map_err(|error| match error.errno {
-            Errno::ENOENT => EngineError::NoSuchContainer { given: id.to_string() },
-            _ => error.into(),
-        })
+        self.container_shelf().wait_lock(id)
     }
 
     /// Finds a container by its id, its name or the beginning of its id.
     pub fn find(&self, given: &str) -> Result<Record, EngineError> {
-        let missing = || EngineError::NoSuchContainer { given: given.to_owned() };
+        let shelf = self.container_shelf();
         if let Some(id) = Id::parse(given) {
-            return self.record(&id)?.ok_or_else(missing);
+            return self.record(&id)?.ok_or_else(|| shelf.missing(given));
         }
-        if names::validate(given).is_ok()
-            && let Ok(target) = std::fs::read_link(self.name_link(given))
-            && let Some(id) = target.to_str().and_then(Id::parse)
+        if let Some(id) = shelf.holder(given)
             && let Some(record) = self.record(&id)?
         {
             return Ok(record);
         }
-        if given.is_empty() || !names::is_hex(given) {
-            return Err(missing());
-        }
-        let mut matching: Vec<Id> = self.ids()?;
-        matching.retain(|id| id.as_str().starts_with(given));
-        match matching.as_slice() {
-            [] => Err(missing()),
-            [id] => self.record(id)?.ok_or_else(missing),
-            several => Err(EngineError::Ambiguous { given: given.to_owned(), count: several.len() }),
-        }
+        self.record(&shelf.by_prefix(given)?)?.ok_or_else(|| shelf.missing(given))
     }
 
     /// The record of a container; `None` if it is gone.
@@ -330,22 +291,7 @@ impl Engine {
 
     /// The ids of all containers, in no order.
     pub fn ids(&self) -> Result<Vec<Id>, EngineError> {
-        Ok(self.entries()?.iter().filter_map(|name| Id::parse(name)).collect())
-    }
-
-    fn entries(&self) -> Result<Vec<String>, EngineError> {
-        let path = self.containers();
-        let failed = || SysError::io("readdir", path.display().to_string());
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed()(error).into()),
-        };
-        let mut all = Vec::new();
-        for entry in entries {
-            all.extend(entry.map_err(failed())?.file_name().into_string());
-        }
-        Ok(all)
+        self.container_shelf().ids()
     }
 
     /// All containers, the newest first.
@@ -362,11 +308,7 @@ impl Engine {
     /// Where the container is in its life, as seen now.
     pub fn status(&self, id: &Id) -> Result<Status, EngineError> {
         let directory = self.directory(id);
-        let held = match open_lock(&directory.join("lock")) {
-            Ok(file) => lock::is_held(&file)?,
-            Err(SysError { errno: Errno::ENOENT, .. }) => false,
-            Err(error) => return Err(error.into()),
-        };
+        let held = self.container_shelf().is_held(id)?;
         let run: Option<Run> = read_json(&self.run_directory(id).join("run.json"))?;
         if held {
             return Ok(run.map_or(Status::Starting, Status::Running));
@@ -396,96 +338,27 @@ impl Engine {
 
     /// Keeps [`Engine::sweep`] away from what is being made, until it is dropped.
     pub fn begin_making(&self) -> Result<Making, EngineError> {
-        private_directory(&self.names())?;
-        let making = open_lock(&self.containers().join("making"))?;
-        lock::wait_shared(&making)?;
-        Ok(Making { _lock: making })
+        self.container_shelf().begin_making()
     }
 
     /// Makes the directory of a container and claims its name; until it returns, the container is not there.
     pub fn make(&self, record: &Record, _making: &Making) -> Result<Lock, EngineError> {
-        let id = record.id()?;
-        let containers = self.containers();
-        let unfinished = containers.join(format!("{id}{UNFINISHED}"));
-        private_directory(&unfinished)?;
-        let filled = self.fill(record, &unfinished).and_then(|lock| {
-            self.claim(&id, &record.name)?;
-            let path = self.directory(&id);
-            std::fs::rename(&unfinished, &path)
-                .map_err(SysError::io("rename", path.display().to_string()))?;
-            if record.durability() == Durability::Synced {
-                sync_directory(&containers)?;
+        self.container_shelf().make(&record.id()?, &record.name, record.durability(), |directory| {
+            // The writable layer's root is the container's root directory: everybody may enter it. The
+            // directory above lets nobody in from the host (CVE-2021-41091).
+            for (name, mode) in [("upper", 0o755), ("work", 0o700), ("rootfs", 0o700)] {
+                directory_with_mode(&directory.join(name), mode)?;
             }
-            Ok(lock)
-        });
-        if filled.is_err() {
-            // The first error is the one to tell; a rest is swept later.
-            let _ = self.discard(&id, &record.name);
-        }
-        filled
-    }
-
-    fn fill(&self, record: &Record, directory: &Path) -> Result<Lock, EngineError> {
-        // The writable layer's root is the container's root directory: everybody may enter it. The
-        // directory above lets nobody in from the host (CVE-2021-41091).
-        for (name, mode) in [("upper", 0o755), ("work", 0o700), ("rootfs", 0o700)] {
-            let path = directory.join(name);
-            directory_with_mode(&path, mode)?;
-        }
-        let lock = open_lock(&directory.join("lock"))?;
-        if !lock::try_exclusive(&lock)? {
-            return Err(SysError::on("fcntl", "lock")(Errno::EBUSY).into());
-        }
-        write_json(&directory.join("record.json"), record, record.durability())?;
-        Ok(Lock(lock))
-    }
-
-    /// Claims a name: symlink(2) is atomic. A link to a container that is not there is what a killed call
-    /// left behind and is replaced.
-    fn claim(&self, id: &Id, name: &str) -> Result<(), EngineError> {
-        let link = self.name_link(name);
-        let failed = |call: &'static str| SysError::io(call, link.display().to_string());
-        for _ in 0..8 {
-            match std::os::unix::fs::symlink(id.as_str(), &link) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                    return Err(failed("symlink")(error).into());
-                }
-                Err(_) => {}
-            }
-            let Ok(target) = std::fs::read_link(&link) else { continue };
-            let holder = target.to_string_lossy().into_owned();
-            let there = |suffix: &str| self.containers().join(format!("{holder}{suffix}")).exists();
-            if there("") || there(UNFINISHED) {
-                return Err(EngineError::NameInUse { name: name.to_owned(), id: holder });
-            }
-            match std::fs::remove_file(&link) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed("unlink")(error).into());
-                }
-                _ => {}
-            }
-        }
-        Err(SysError::on("symlink", link.display().to_string())(Errno::EBUSY).into())
+            write_json(&directory.join("record.json"), record, record.durability())
+        })
     }
 
     /// Removes a container's files and its name; what is gone already is no error. The caller has its lock.
     pub fn discard(&self, id: &Id, name: &str) -> Result<(), EngineError> {
-        let containers = self.containers();
-        let unfinished = format!("{id}{UNFINISHED}");
-        match std::fs::rename(self.directory(id), containers.join(&unfinished)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(SysError::io("rename", id.as_str())(error).into());
-            }
-            _ => {}
-        }
+        let shelf = self.container_shelf();
+        shelf.withdraw(id)?;
         self.discard_run(id)?;
-        let link = self.name_link(name);
-        if std::fs::read_link(&link).is_ok_and(|target| target.as_os_str() == id.as_str()) {
-            // Another process may remove the same container.
-            let _ = std::fs::remove_file(&link);
-        }
-        remove_tree(&containers, Path::new(&unfinished))
+        shelf.discard(id, name)
     }
 
     /// Removes what is there only while a container runs.
@@ -496,19 +369,12 @@ impl Engine {
     /// Removes what killed calls left unfinished: directories, and leases without a container. Does nothing
     /// while a container is being made.
     pub fn sweep(&self, store: &Store) -> Result<(), EngineError> {
-        let unfinished = |name: &String| name.ends_with(UNFINISHED);
+        let shelf = self.container_shelf();
         let without = |holder: &String| Id::parse(holder).is_some_and(|id| !self.directory(&id).exists());
-        if !self.entries()?.iter().any(unfinished) && !store.holders()?.iter().any(without) {
+        if !shelf.has_unfinished()? && !store.holders()?.iter().any(without) {
             return Ok(());
         }
-        let making = open_lock(&self.containers().join("making"))?;
-        if !lock::try_exclusive(&making)? {
-            return Ok(());
-        }
-        // Asked again: what was unfinished before the lock may be finished now.
-        for name in self.entries()?.into_iter().filter(unfinished) {
-            remove_tree(&self.containers(), Path::new(&name))?;
-        }
+        let Some(_nothing_is_made) = shelf.sweep()? else { return Ok(()) };
         for holder in store.holders()?.into_iter().filter(without) {
             store.release(&holder)?;
         }
@@ -548,12 +414,8 @@ impl Engine {
         self.state.join("oci")
     }
 
-    fn names(&self) -> PathBuf {
-        self.containers().join("names")
-    }
-
-    fn name_link(&self, name: &str) -> PathBuf {
-        self.names().join(name)
+    pub(super) fn container_shelf(&self) -> Shelf {
+        Shelf::new(self.containers(), Kept::Container)
     }
 }
 

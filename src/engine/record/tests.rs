@@ -49,15 +49,15 @@ fn a_name_is_given_once_and_freed_with_its_container() {
     assert_eq!(engine.ids().unwrap().len(), 1, "the loser leaves nothing");
     drop(lock);
     engine.discard(&first.id().unwrap(), "web").unwrap();
-    assert!(engine.entries().unwrap().iter().all(|name| name == "names" || name == "making"));
+    assert!(engine.container_shelf().entries().unwrap().iter().all(|name| name == "names" || name == "making"));
     drop(make(&engine, &record("web")).unwrap());
 }
 
 #[test]
 fn a_name_that_a_killed_call_left_is_taken_over() {
     let (_directory, engine) = engine();
-    private_directory(&engine.names()).unwrap();
-    std::os::unix::fs::symlink("0".repeat(64), engine.name_link("web")).unwrap();
+    private_directory(&engine.container_shelf().names()).unwrap();
+    std::os::unix::fs::symlink("0".repeat(64), engine.container_shelf().name_link("web")).unwrap();
     drop(make(&engine, &record("web")).unwrap());
 }
 
