@@ -24,12 +24,32 @@ pub struct Request {
     pub stop_signal: Option<super::options::Signal>,
 }
 
+/// The task that a container is made in.
+#[derive(Debug)]
+pub(super) struct Membership<'a> {
+    /// The task.
+    pub(super) task: &'a Id,
+    /// Kept for the door.
+    pub(super) data: serde_json::Value,
+}
+
 /// Makes a container that is not started. The lock is held by the caller.
 pub fn create(
     engine: &Engine,
     store: &Store,
     image: &Image,
     request: Request,
+) -> Result<(Record, Lock), EngineError> {
+    create_as(engine, store, image, request, None)
+}
+
+/// The same for a container of a task.
+pub(super) fn create_as(
+    engine: &Engine,
+    store: &Store,
+    image: &Image,
+    request: Request,
+    membership: Option<Membership<'_>>,
 ) -> Result<(Record, Lock), EngineError> {
     let id = Id::generate()?;
     let name = match request.name {
@@ -60,9 +80,12 @@ pub fn create(
         image_id: image.id.to_string(),
         command,
         options,
-        task: None,
-        data: serde_json::Value::Null,
+        task: membership.as_ref().map(|membership| membership.task.to_string()),
+        data: membership.as_ref().map(|membership| membership.data.clone()).unwrap_or_default(),
     };
+    // Before it is there, so that whoever removes the task finds it.
+    let _joining =
+        membership.as_ref().map(|membership| engine.join_task(membership.task, &id)).transpose()?;
     let making = engine.begin_making()?;
     // Before the container is there, so that it never is without its image.
     match record.durability() {
@@ -74,6 +97,9 @@ pub fn create(
         Err(error) => {
             // The first error is the one to tell; a lease without a container is swept.
             let _ = store.release(id.as_str());
+            if let Some(task) = &record.task {
+                let _ = engine.leave_task(task, &id);
+            }
             Err(error)
         }
     }

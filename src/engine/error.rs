@@ -1,7 +1,7 @@
 //! What can go wrong with containers.
+use super::shelf::Kept;
 use crate::error::{ErrorKind, Kind};
 use crate::image::snapshot::SnapshotError;
-use super::shelf::Kept;
 use crate::image::store::StoreError;
 use crate::network::NetworkError;
 use crate::runtime::cgroup;

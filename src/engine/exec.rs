@@ -109,7 +109,7 @@ impl Engine {
             });
         }
         let user = request.user.as_deref().unwrap_or(&record.command.user);
-        let identity = identify(&root, user)?;
+        let identity = identify(&root, user, record)?;
         let held = held_capabilities()?;
         let options = &record.options;
         let privileged = request.privileged || options.privileged;

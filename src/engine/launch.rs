@@ -3,10 +3,11 @@ use super::Engine;
 use super::error::EngineError;
 use super::monitor::{Job, spawn};
 use super::options::{Network, Options, Seccomp};
-use super::record::{Lock, Record};
+use super::record::{Lock, Record, write_public};
 use super::specgen::user::{self, Identity};
 use super::specgen::{self, HostFacts, Inputs, capabilities};
-use super::{facts, seccomp};
+use super::task::join;
+use super::{facts, host_mounts, seccomp};
 use crate::image::snapshot::overlay;
 use crate::image::store::{Image, Store};
 use crate::sys::root::Root;
@@ -14,10 +15,9 @@ use crate::sys::{SysError, process};
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
-use std::fs::{File, Permissions};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// How a container is to be started.
@@ -86,10 +86,15 @@ pub fn prepare(
     let root_mount =
         overlay::mount_detached(&store.lower_dirs(image), &directory.join("upper"), &directory.join("work"))?;
     let root = Root::new(process::duplicate(&root_mount)?);
-    let identity = identify(&root, &record.command.user)?;
+    let identity = identify(&root, &record.command.user, record)?;
     make_working_directory(&root, &record.command.cwd)?;
     let mounted = engine.mount_volumes(&record.options)?;
-    let files = write_files(&directory, &specgen::hostname(&id, &record.options), &record.options)?;
+    let task = join::context(engine, record)?;
+    let files = match &task {
+        Some(task) => task.files.clone(),
+        None => write_files(&directory, &specgen::hostname(&id, &record.options), &record.options)?,
+    };
+    host_mounts::check(&record.options.task.mounts)?;
     let host = facts::gather(&record.options)?;
     let seccomp = seccomp_filter(&record.options, &host)?;
     let mut spec = specgen::generate(&Inputs {
@@ -101,6 +106,7 @@ pub fn prepare(
         binds: &mounted.binds,
         seccomp,
         host: &host,
+        joined: task.as_ref().map(|task| &task.joined),
     })?;
     if let (Some((rows, columns)), Some(process)) = (terminal, spec.process_mut()) {
         process.set_console_size(Some(console_size(rows, columns)?));
@@ -117,15 +123,19 @@ pub fn console_size(rows: u16, columns: u16) -> Result<oci_spec::runtime::Box, E
         .map_err(|source| EngineError::Spec { part: "process.consoleSize", source })
 }
 
-/// Looks the user up in the files of a container's root.
-pub fn identify(root: &Root, user: &str) -> Result<Identity, EngineError> {
+/// Looks the user up in the files of a container's root, as the container's record has it.
+pub fn identify(root: &Root, user: &str, record: &Record) -> Result<Identity, EngineError> {
     let read = |path: &str| match root.read_file_bounded(Path::new(path), user::MAX_FILE) {
         Ok(content) => Ok(content),
         // An image need not have them: then only ids can be given.
         Err(SysError { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) => Ok(Vec::new()),
         Err(error) => Err(error),
     };
-    user::resolve(user, &read("etc/passwd")?, &read("etc/group")?)
+    let (passwd, group) = (read("etc/passwd")?, read("etc/group")?);
+    match record.task {
+        Some(_) => user::resolve_in_task(user, &passwd, &group, &record.options.task),
+        None => user::resolve(user, &passwd, &group),
+    }
 }
 
 /// docker makes the working directory if the image does not have it.
@@ -175,12 +185,7 @@ fn write_files(
     directory: &Path,
     hostname: &str,
     options: &Options,
-) -> Result<[(&'static str, PathBuf); 3], EngineError> {
-    let host_file = |path: &str| match read_bounded(Path::new(path), MAX_HOST_FILE) {
-        Ok(content) => Ok(content),
-        Err(EngineError::Sys(error)) if error.errno == Errno::ENOENT => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
+) -> Result<Vec<(&'static str, PathBuf)>, EngineError> {
     let (hosts, resolv) = match options.network {
         Network::None | Network::Task => (
             format!(
@@ -189,24 +194,28 @@ fn write_files(
             .into_bytes(),
             Vec::new(),
         ),
-        Network::Host => (host_file("/etc/hosts")?, host_file("/etc/resolv.conf")?),
+        Network::Host => (read_host_file("/etc/hosts")?, read_host_file("/etc/resolv.conf")?),
     };
     let name = match options.network {
-        Network::Host if options.hostname.is_none() => host_file("/etc/hostname")?,
+        Network::Host if options.hostname.is_none() => read_host_file("/etc/hostname")?,
         _ => format!("{hostname}\n").into_bytes(),
     };
     let write = |name: &str, content: &[u8]| -> Result<PathBuf, EngineError> {
         let path = directory.join(name);
-        let failed = |call: &'static str| SysError::io(call, path.display().to_string());
-        let mut file = File::create(&path).map_err(failed("open"))?;
-        file.write_all(content).map_err(failed("write"))?;
-        // Every user of the container reads it, whatever the caller's umask.
-        file.set_permissions(Permissions::from_mode(0o644)).map_err(failed("fchmod"))?;
+        write_public(&path, content)?;
         Ok(path)
     };
-    Ok([
+    Ok(vec![
         ("/etc/hostname", write("hostname", &name)?),
         ("/etc/hosts", write("hosts", &hosts)?),
         ("/etc/resolv.conf", write("resolv.conf", &resolv)?),
     ])
+}
+
+/// A file of the host that a container gets a copy of; empty if there is none.
+pub(super) fn read_host_file(path: &str) -> Result<Vec<u8>, EngineError> {
+    match read_bounded(Path::new(path), MAX_HOST_FILE) {
+        Err(EngineError::Sys(error)) if error.errno == Errno::ENOENT => Ok(Vec::new()),
+        result => result,
+    }
 }

@@ -9,6 +9,7 @@ pub mod exec;
 pub mod exit_code;
 pub mod facts;
 pub mod follow;
+mod host_mounts;
 pub mod inspect;
 pub mod launch;
 pub mod lifecycle;

@@ -196,6 +196,14 @@ pub fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -
     Ok(())
 }
 
+/// Writes a file that every user of a container reads, whatever the caller's umask.
+pub(super) fn write_public(path: &Path, content: &[u8]) -> Result<(), EngineError> {
+    let failed = |call: &'static str| SysError::io(call, path.display().to_string());
+    let mut file = File::create(path).map_err(failed("open"))?;
+    file.write_all(content).map_err(failed("write"))?;
+    Ok(file.set_permissions(Permissions::from_mode(0o644)).map_err(failed("fchmod"))?)
+}
+
 pub(super) fn sync_directory(path: &Path) -> Result<(), EngineError> {
     File::open(path)
         .and_then(|directory| directory.sync_all())

@@ -44,7 +44,12 @@ pub fn complete(options: &mut Options, image: &ImageConfiguration) -> Result<(),
             });
         }
         let given = options.volumes.iter().any(|volume| volume.destination == destination)
-            || options.tmpfs.iter().any(|tmpfs| tmpfs.destination == destination);
+            || options.tmpfs.iter().any(|tmpfs| tmpfs.destination == destination)
+            || options
+                .task
+                .mounts
+                .iter()
+                .any(|mount| Path::new(&mount.destination) == Path::new(&destination));
         if !given {
             let source = VolumeSource::Anonymous(None);
             options.volumes.push(Volume { source, destination, options: Vec::new(), copy_up: true });

@@ -49,7 +49,9 @@ fn a_name_is_given_once_and_freed_with_its_container() {
     assert_eq!(engine.ids().unwrap().len(), 1, "the loser leaves nothing");
     drop(lock);
     engine.discard(&first.id().unwrap(), "web").unwrap();
-    assert!(engine.container_shelf().entries().unwrap().iter().all(|name| name == "names" || name == "making"));
+    assert!(
+        engine.container_shelf().entries().unwrap().iter().all(|name| name == "names" || name == "making")
+    );
     drop(make(&engine, &record("web")).unwrap());
 }
 

@@ -64,16 +64,27 @@ pub fn bounding(
     Ok(set)
 }
 
-/// The five sets of a process. Inheritable and ambient are empty (CVE-2022-24769); a user other than
-/// root starts with none effective, as after execve(2) of a program without file capabilities.
-pub fn sets(bounding: &HashSet<Capability>, uid: u32) -> Result<LinuxCapabilities, EngineError> {
-    let active = if uid == 0 { bounding.clone() } else { HashSet::new() };
+/// Reads a list of names.
+pub fn named(list: &[String]) -> Result<HashSet<Capability>, EngineError> {
+    list.iter().map(|name| parse(name)).collect()
+}
+
+/// The five sets of a process. Inheritable is empty (CVE-2022-24769) but for the ambient ones, which a program keeps
+/// over execve and which are none unless they were asked for; a user other than root starts with no others
+/// effective, as after execve(2) of a program without file capabilities.
+pub fn sets(
+    bounding: &HashSet<Capability>,
+    uid: u32,
+    ambient: &HashSet<Capability>,
+) -> Result<LinuxCapabilities, EngineError> {
+    let bounding: HashSet<Capability> = bounding.union(ambient).copied().collect();
+    let active = if uid == 0 { bounding.clone() } else { ambient.clone() };
     LinuxCapabilitiesBuilder::default()
-        .bounding(bounding.clone())
+        .bounding(bounding)
         .effective(active.clone())
         .permitted(active)
-        .inheritable(HashSet::new())
-        .ambient(HashSet::new())
+        .inheritable(ambient.clone())
+        .ambient(ambient.clone())
         .build()
         .map_err(|source| EngineError::Spec { part: "process.capabilities", source })
 }
@@ -126,7 +137,7 @@ mod tests {
     #[test]
     fn cve_2022_24769_inheritable_is_empty() {
         for uid in [0, 1000] {
-            let sets = sets(&everything(), uid).unwrap();
+            let sets = sets(&everything(), uid, &HashSet::new()).unwrap();
             assert_eq!(sets.inheritable().as_ref().map(HashSet::len), Some(0));
             assert_eq!(sets.ambient().as_ref().map(HashSet::len), Some(0));
             assert_eq!(sets.effective().as_ref().is_some_and(HashSet::is_empty), uid != 0);

@@ -1,13 +1,11 @@
 //! From an image, the options of a container and facts of the host to the runtime's specification; pure.
 use super::error::EngineError;
 use super::names::Id;
-use super::options::{Limits, Network, Options, Tmpfs, Ulimit};
+use super::options::{Network, Options, Tmpfs, Ulimit};
 use oci_spec::runtime::{
-    Capability, Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDevice, LinuxDeviceCgroup,
-    LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxSeccomp, Mount, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    Capability, Linux, LinuxBuilder, LinuxDevice, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxSeccomp, Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -15,6 +13,7 @@ use std::path::PathBuf;
 pub mod capabilities;
 pub mod mounts;
 pub mod process;
+pub mod resources;
 #[cfg(test)]
 mod tests;
 pub mod user;
@@ -22,9 +21,6 @@ pub mod user;
 pub use mounts::Bind;
 pub use process::Command;
 pub use user::Identity;
-
-/// Period of the CPU quota in microseconds, the kernel's default.
-const CPU_PERIOD: u64 = 100_000;
 
 /// Facts of the host that the specification depends on.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +33,32 @@ pub struct HostFacts {
     pub devices: Vec<LinuxDevice>,
     /// moby masks these: they tell a container what its neighbours do.
     pub thermal_throttle: Vec<String>,
+    /// The devices that were asked for.
+    pub asked_devices: Vec<Asked>,
+    /// The least `oom_score_adj` that we may give; absent if any.
+    pub least_oom_score: Option<i32>,
+}
+
+/// A device node that was asked for, with its path in the container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// The node.
+    pub device: LinuxDevice,
+    /// Some of `rwm`.
+    pub access: String,
+}
+
+/// What a container takes from its task.
+#[derive(Debug, Clone)]
+pub struct Joined {
+    /// Namespaces that it joins, by their files.
+    pub namespaces: Vec<(LinuxNamespaceType, PathBuf)>,
+    /// Whether it has a PID namespace of its own.
+    pub own_pid: bool,
+    /// The task's host name.
+    pub hostname: String,
+    /// The task's cgroup, absolute from the hierarchy's root.
+    pub cgroup: String,
 }
 
 /// Everything that [`generate`] needs.
@@ -58,6 +80,8 @@ pub struct Inputs<'a> {
     pub seccomp: Option<LinuxSeccomp>,
     /// The host.
     pub host: &'a HostFacts,
+    /// Its task, if it has one.
+    pub joined: Option<&'a Joined>,
 }
 
 /// Builds the specification; the root is given to the runtime as a mount, so its path is only a name.
@@ -79,7 +103,9 @@ pub fn generate(inputs: &Inputs<'_>) -> Result<Spec, EngineError> {
         .build()
         .map_err(|source| EngineError::Spec { part: "the whole", source })?;
     // On the host's network a container keeps the host's name, which is what others know it by.
-    let named = inputs.options.network == Network::None || inputs.options.hostname.is_some();
+    // A task gave its own to the namespace that the container joins.
+    let named = inputs.joined.is_none()
+        && (inputs.options.network == Network::None || inputs.options.hostname.is_some());
     // Set outside the builder, whose default is a name.
     spec.set_hostname(named.then(|| hostname(inputs.id, inputs.options)));
     Ok(spec)
@@ -91,10 +117,11 @@ pub fn hostname(id: &Id, options: &Options) -> String {
 }
 
 fn container_process(inputs: &Inputs<'_>, bounding: &HashSet<Capability>) -> Result<Process, EngineError> {
-    let host_name = hostname(inputs.id, inputs.options);
+    let host_name =
+        inputs.joined.map_or_else(|| hostname(inputs.id, inputs.options), |joined| joined.hostname.clone());
     let env =
         process::complete_env(&inputs.command.env, inputs.options.tty, &host_name, &inputs.identity.home);
-    process(&ProcessInputs {
+    let mut process = process(&ProcessInputs {
         options: inputs.options,
         args: &inputs.command.args,
         env,
@@ -102,7 +129,20 @@ fn container_process(inputs: &Inputs<'_>, bounding: &HashSet<Capability>) -> Res
         tty: inputs.options.tty,
         identity: inputs.identity,
         bounding,
-    })
+    })?;
+    process.set_oom_score_adj(inputs.options.task.oom_score_adj.map(|asked| oom_score(asked, inputs.host)));
+    Ok(process)
+}
+
+/// Every pod asks for a score that only a process with CAP_SYS_RESOURCE may give: without it, the least possible.
+fn oom_score(asked: i32, host: &HostFacts) -> i32 {
+    match host.least_oom_score {
+        Some(least) if asked < least => {
+            tracing::warn!(asked, given = least, "oom_score_adj cannot be lowered without CAP_SYS_RESOURCE");
+            least
+        }
+        _ => asked,
+    }
 }
 
 /// What a process of a container is made of; the container's own and those of `exec` alike.
@@ -128,6 +168,7 @@ pub struct ProcessInputs<'a> {
 pub fn process(inputs: &ProcessInputs<'_>) -> Result<Process, EngineError> {
     let wrong = |part| move |source| EngineError::Spec { part, source };
     let identity = inputs.identity;
+    let ambient = capabilities::named(&inputs.options.task.cap_ambient)?;
     let user = UserBuilder::default()
         .uid(identity.uid)
         .gid(identity.gid)
@@ -140,10 +181,10 @@ pub fn process(inputs: &ProcessInputs<'_>) -> Result<Process, EngineError> {
         .args(inputs.args.to_vec())
         .env(inputs.env.clone())
         .cwd(inputs.cwd)
-        .capabilities(capabilities::sets(inputs.bounding, identity.uid)?)
+        .capabilities(capabilities::sets(inputs.bounding, identity.uid, &ambient)?)
         .rlimits(inputs.options.ulimits.iter().map(rlimit).collect::<Result<Vec<_>, _>>()?)
         .no_new_privileges(inputs.options.security.no_new_privileges);
-    if let Some(profile) = &inputs.options.security.apparmor {
+    if let Some(profile) = inputs.options.security.apparmor.as_ref().filter(|name| *name != "unconfined") {
         builder = builder.apparmor_profile(profile.clone());
     }
     builder.build().map_err(wrong("process"))
@@ -165,12 +206,18 @@ fn rlimit(limit: &Ulimit) -> Result<PosixRlimit, EngineError> {
 }
 
 fn all_mounts(inputs: &Inputs<'_>) -> Result<Vec<Mount>, EngineError> {
-    let defaults = mounts::defaults(inputs.options.privileged)?;
+    let defaults = mounts::defaults(inputs.options.privileged, inputs.options.task.shm_size)?;
     let files = inputs
         .files
         .iter()
         .map(|(destination, source)| {
-            let options = if inputs.options.read_only { vec!["ro".to_owned()] } else { Vec::new() };
+            let options = if *destination == mounts::SHM {
+                mounts::SHM_OPTIONS.map(str::to_owned).to_vec()
+            } else if inputs.options.read_only {
+                vec!["ro".to_owned()]
+            } else {
+                Vec::new()
+            };
             mounts::bind(&Bind { source: source.clone(), destination: (*destination).to_owned(), options })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -181,30 +228,77 @@ fn all_mounts(inputs: &Inputs<'_>) -> Result<Vec<Mount>, EngineError> {
     for bind in inputs.binds {
         asked.push(mounts::bind(bind)?);
     }
+    for host in &inputs.options.task.mounts {
+        asked.push(mounts::host(host)?);
+    }
     Ok(mounts::merge([defaults, files, asked]))
 }
 
 fn linux(inputs: &Inputs<'_>) -> Result<Linux, EngineError> {
-    let options = inputs.options;
+    let (options, host) = (inputs.options, inputs.host);
+    let cgroup = inputs.joined.map_or("/corten", |joined| &joined.cgroup);
+    let swap = if inputs.joined.is_some() { resources::Swap::None } else { resources::Swap::AsMemory };
+    let limits = resources::limits(&options.limits, swap, host.counts_swap)?;
     let mut builder = LinuxBuilder::default()
-        .namespaces(namespaces(options.network)?)
-        .cgroups_path(format!("/corten/{}", inputs.id))
-        .resources(resources(options, inputs.host)?);
-    if options.privileged {
-        builder = builder
-            .devices(inputs.host.devices.clone())
-            .masked_paths(Vec::<String>::new())
-            .readonly_paths(Vec::<String>::new());
-    } else {
-        let masked = mounts::MASKED.iter().map(|path| (*path).to_owned());
-        builder = builder
-            .masked_paths(masked.chain(inputs.host.thermal_throttle.iter().cloned()).collect::<Vec<_>>())
-            .readonly_paths(mounts::READ_ONLY.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
-        if let Some(filter) = &inputs.seccomp {
-            builder = builder.seccomp(filter.clone());
-        }
+        .namespaces(match inputs.joined {
+            Some(joined) => joined_namespaces(joined)?,
+            None => namespaces(options.network)?,
+        })
+        .cgroups_path(format!("{cgroup}/{}", inputs.id))
+        .resources(resources::with_devices(limits, options.privileged, &host.asked_devices)?);
+    if let Some(propagation) = mounts::root_propagation(&options.task.mounts) {
+        builder = builder.rootfs_propagation(propagation);
+    }
+    let mut devices = if options.privileged { host.devices.clone() } else { Vec::new() };
+    for Asked { device, .. } in &host.asked_devices {
+        devices.retain(|known| known.path() != device.path());
+        devices.push(device.clone());
+    }
+    if !devices.is_empty() {
+        builder = builder.devices(devices);
+    }
+    let (masked, read_only) = hidden_paths(options, host);
+    builder = builder.masked_paths(masked).readonly_paths(read_only);
+    if let (false, Some(filter)) = (options.privileged, &inputs.seccomp) {
+        builder = builder.seccomp(filter.clone());
     }
     builder.build().map_err(|source| EngineError::Spec { part: "linux", source })
+}
+
+/// Paths that cannot be read, and those that cannot be written.
+fn hidden_paths(options: &Options, host: &HostFacts) -> (Vec<String>, Vec<String>) {
+    if options.privileged {
+        return (Vec::new(), Vec::new());
+    }
+    let own = |list: &[&str]| list.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    let masked = options.task.masked_paths.clone().unwrap_or_else(|| {
+        let mut masked = own(&mounts::MASKED);
+        masked.extend(host.thermal_throttle.iter().cloned());
+        masked
+    });
+    let read_only = options.task.readonly_paths.clone().unwrap_or_else(|| own(&mounts::READ_ONLY));
+    (masked, read_only)
+}
+
+fn namespace(kind: LinuxNamespaceType, path: Option<&PathBuf>) -> Result<LinuxNamespace, EngineError> {
+    let mut builder = LinuxNamespaceBuilder::default().typ(kind);
+    if let Some(path) = path {
+        builder = builder.path(path.clone());
+    }
+    builder.build().map_err(|source| EngineError::Spec { part: "linux.namespaces", source })
+}
+
+/// Its own root and cgroup, and what its task shares; the rest is the host's.
+fn joined_namespaces(joined: &Joined) -> Result<Vec<LinuxNamespace>, EngineError> {
+    let mut all =
+        vec![namespace(LinuxNamespaceType::Mount, None)?, namespace(LinuxNamespaceType::Cgroup, None)?];
+    if joined.own_pid {
+        all.push(namespace(LinuxNamespaceType::Pid, None)?);
+    }
+    for (kind, path) in &joined.namespaces {
+        all.push(namespace(*kind, Some(path))?);
+    }
+    Ok(all)
 }
 
 fn namespaces(network: Network) -> Result<Vec<LinuxNamespace>, EngineError> {
@@ -218,62 +312,5 @@ fn namespaces(network: Network) -> Result<Vec<LinuxNamespace>, EngineError> {
     if network == Network::None {
         kinds.push(LinuxNamespaceType::Network);
     }
-    kinds
-        .into_iter()
-        .map(|kind| {
-            LinuxNamespaceBuilder::default()
-                .typ(kind)
-                .build()
-                .map_err(|source| EngineError::Spec { part: "linux.namespaces", source })
-        })
-        .collect()
-}
-
-/// The cgroup's values. The rules for the default devices come from the runtime, which makes the devices.
-fn resources(options: &Options, host: &HostFacts) -> Result<LinuxResources, EngineError> {
-    let wrong = |part| move |source| EngineError::Spec { part, source };
-    let limits = &options.limits;
-    let mut builder = LinuxResourcesBuilder::default().devices(vec![all_devices(options.privileged)?]);
-    if let Some(limit) = limits.memory {
-        let mut memory = LinuxMemoryBuilder::default().limit(limit);
-        if let Some(swap) = swap(limits, host) {
-            memory = memory.swap(swap);
-        }
-        builder = builder.memory(memory.build().map_err(wrong("linux.resources.memory"))?);
-    }
-    let mut cpu = LinuxCpuBuilder::default();
-    if let Some(nano) = limits.nano_cpus {
-        let quota = i64::try_from(nano / (1_000_000_000 / CPU_PERIOD)).unwrap_or(i64::MAX);
-        cpu = cpu.period(CPU_PERIOD).quota(quota);
-    }
-    if let Some(shares) = limits.cpu_shares {
-        cpu = cpu.shares(shares);
-    }
-    if let Some(cpus) = &limits.cpuset_cpus {
-        cpu = cpu.cpus(cpus.clone());
-    }
-    if limits.nano_cpus.is_some() || limits.cpu_shares.is_some() || limits.cpuset_cpus.is_some() {
-        builder = builder.cpu(cpu.build().map_err(wrong("linux.resources.cpu"))?);
-    }
-    if let Some(pids) = limits.pids {
-        builder = builder
-            .pids(LinuxPidsBuilder::default().limit(pids).build().map_err(wrong("linux.resources.pids"))?);
-    }
-    builder.build().map_err(wrong("linux.resources"))
-}
-
-/// Memory and swap together: what was asked for, or twice the memory, as docker. Without swap accounting
-/// the default cannot be had and is left out; a limit that was asked for is not.
-fn swap(limits: &Limits, host: &HostFacts) -> Option<i64> {
-    limits
-        .memory_swap
-        .or_else(|| limits.memory.filter(|_| host.counts_swap).map(|memory| memory.saturating_mul(2)))
-}
-
-fn all_devices(allow: bool) -> Result<LinuxDeviceCgroup, EngineError> {
-    LinuxDeviceCgroupBuilder::default()
-        .allow(allow)
-        .access("rwm")
-        .build()
-        .map_err(|source| EngineError::Spec { part: "linux.resources.devices", source })
+    kinds.into_iter().map(|kind| namespace(kind, None)).collect()
 }

@@ -1,5 +1,6 @@
 //! The mounts of a container, and the paths of /proc and /sys that it does not see or may not write.
 use crate::engine::error::EngineError;
+use crate::engine::options::{HostMount, MountAccess, Propagation};
 use oci_spec::runtime::{Mount, MountBuilder};
 use std::path::{Path, PathBuf};
 
@@ -53,14 +54,23 @@ fn words(options: &str) -> Vec<String> {
     options.split(',').map(str::to_owned).collect()
 }
 
-/// docker's default mounts. `privileged` may write sysfs and cgroups.
-pub fn defaults(privileged: bool) -> Result<Vec<Mount>, EngineError> {
+/// Where shared memory is.
+pub(super) const SHM: &str = "/dev/shm";
+/// How a task's is mounted.
+pub(super) const SHM_OPTIONS: [&str; 3] = ["nosuid", "noexec", "nodev"];
+
+/// docker's default mounts. `privileged` may write sysfs and cgroups; `shm_size` is in bytes.
+pub fn defaults(privileged: bool, shm_size: Option<u64>) -> Result<Vec<Mount>, EngineError> {
+    let shm = match shm_size {
+        Some(bytes) => format!("nosuid,noexec,nodev,mode=1777,size={bytes}"),
+        None => "nosuid,noexec,nodev,mode=1777,size=65536k".to_owned(),
+    };
     let kernel = if privileged { "nosuid,noexec,nodev" } else { "nosuid,noexec,nodev,ro" };
     let table = [
         ("/proc", "proc", "proc", "nosuid,noexec,nodev"),
         ("/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
         ("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
-        ("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=65536k"),
+        (SHM, "tmpfs", "shm", shm.as_str()),
         ("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
         ("/sys", "sysfs", "sysfs", kernel),
         ("/sys/fs/cgroup", "cgroup", "cgroup", kernel),
@@ -84,6 +94,38 @@ pub fn bind(bind: &Bind) -> Result<Mount, EngineError> {
     }
     options.extend(bind.options.iter().cloned());
     mount(&bind.destination, "bind", &bind.source, options)
+}
+
+/// A path of the host as a task asks for it.
+pub fn host(host: &HostMount) -> Result<Mount, EngineError> {
+    let mut options = vec!["rbind".to_owned()];
+    options.push(
+        match host.propagation {
+            Propagation::Private => "rprivate",
+            Propagation::HostToContainer => "rslave",
+            Propagation::Bidirectional => "rshared",
+        }
+        .to_owned(),
+    );
+    // Nothing for one that can be written: any flag would take away those that the host's mount has.
+    match host.access {
+        MountAccess::ReadWrite => {}
+        MountAccess::ReadOnly => options.push("ro".to_owned()),
+        MountAccess::RecursiveReadOnly => options.push("rro".to_owned()),
+    }
+    mount(&host.destination, "bind", &host.source, options)
+}
+
+/// What the root must be for mounts to come in or go out (runtime-spec, `rootfsPropagation`), if any does.
+pub(super) fn root_propagation(mounts: &[HostMount]) -> Option<&'static str> {
+    let any = |wanted| mounts.iter().any(|mount| mount.propagation == wanted);
+    if any(Propagation::Bidirectional) {
+        Some("rshared")
+    } else if any(Propagation::HostToContainer) {
+        Some("rslave")
+    } else {
+        None
+    }
 }
 
 /// Joins the lists: a later mount of the same destination replaces an earlier one, and what lies deeper

@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::options::Volume;
+use crate::engine::options::{Limits, Volume};
 use crate::engine::options::parse;
 use oci_spec::image::ImageConfiguration;
 use process::Overrides;
@@ -38,6 +38,7 @@ fn spec(options: &Options, binds: &[Bind]) -> Spec {
         binds,
         seccomp: Some(LinuxSeccomp::default()),
         host: &host(),
+        joined: None,
     })
     .unwrap()
 }
@@ -146,7 +147,7 @@ fn limits() {
         ..Limits::default()
     };
     let resources = |limits: Limits, host: &HostFacts| {
-        resources(&Options { limits, ..Options::default() }, host).unwrap()
+        resources::limits(&limits, resources::Swap::AsMemory, host.counts_swap).unwrap()
     };
     let with = resources(limits.clone(), &host());
     assert_eq!(with.memory().as_ref().unwrap().limit(), Some(64 << 20));

@@ -1,5 +1,6 @@
 //! Who a container's process is: `USER` of an image or `-u`, looked up in the image's own files.
 use crate::engine::error::EngineError;
+use crate::engine::options::{GroupsPolicy, TaskOptions};
 
 /// `/etc/passwd` and `/etc/group` are read up to this size (CVE of containerd, 2026-47262).
 pub const MAX_FILE: usize = 10 * 1024 * 1024;
@@ -67,11 +68,7 @@ pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Engi
         }
         None => {
             if let Some(line) = &entry {
-                groups.extend(
-                    group_lines(group)
-                        .filter(|(_, _, members)| members.split(',').any(|member| member == line.name))
-                        .map(|(_, gid, _)| gid),
-                );
+                groups.extend(listed(line.name, group));
             }
         }
     }
@@ -80,6 +77,34 @@ pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, Engi
     groups.dedup();
     let home = entry.map(|line| line.home).filter(|home| home.starts_with('/')).unwrap_or("/");
     Ok(Identity { uid, gid, groups, home: home.to_owned() })
+}
+
+/// The same for a container of a task: groups that are given by number come on top of the user's in `group`, whether or
+/// not the user's group was given too; or, if the policy is strict, in place of them (CRI, `supplemental_groups`).
+pub fn resolve_in_task(
+    user: &str,
+    passwd: &[u8],
+    group: &[u8],
+    options: &TaskOptions,
+) -> Result<Identity, EngineError> {
+    let mut identity = resolve(user, passwd, group)?;
+    let mut groups = options.groups.clone();
+    if options.groups_policy == GroupsPolicy::Merge {
+        let entry = passwd_lines(passwd).find(|line| line.uid == identity.uid);
+        groups.extend(entry.iter().flat_map(|line| listed(line.name, group)));
+    }
+    groups.push(identity.gid);
+    groups.sort_unstable();
+    groups.dedup();
+    identity.groups = groups;
+    Ok(identity)
+}
+
+/// The groups that list a user.
+fn listed<'a>(user: &'a str, group: &'a [u8]) -> impl Iterator<Item = u32> + 'a {
+    group_lines(group)
+        .filter(move |(_, _, members)| members.split(',').any(|member| member == user))
+        .map(|(_, gid, _)| gid)
 }
 
 /// Digits are an id and must be in range; anything that looks like a number otherwise is refused, as it

@@ -14,6 +14,18 @@ use super::options::Limits;
 use super::record::Version;
 use super::timestamp::Timestamp;
 
+pub(in crate::engine) mod cgroup;
+mod create;
+pub(in crate::engine) mod files;
+pub(in crate::engine) mod join;
+pub mod namespaces;
+mod pause;
+mod record;
+mod recover;
+pub mod setup;
+mod stats;
+pub mod teardown;
+mod validate;
 pub mod verbs;
 
 pub use verbs::{

@@ -2,7 +2,7 @@
 //!
 //! Every call blocks; an asynchronous caller makes it on a thread of its own. None of them forks: what needs a
 //! single-threaded process is done by the task's monitor, which is asked over its control socket.
-use super::{TaskRecord, TaskSpec, TaskStatus};
+use super::{TaskRecord, TaskSpec, TaskStatus, create, stats};
 use crate::engine::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::names::Id;
@@ -179,22 +179,29 @@ impl Engine {
 
     /// All tasks, newest first.
     pub fn tasks(&self) -> Result<Vec<TaskRecord>, EngineError> {
-        Ok(Vec::new())
+        self.all_tasks()
     }
 
     /// The task with this id, beginning of an id, or name.
     pub fn find_task(&self, given: &str) -> Result<TaskRecord, EngineError> {
-        Err(EngineError::NoSuchContainer { given: given.to_owned() })
+        self.look_up_task(given)
     }
 
     /// What a task is doing.
-    pub fn task_status(&self, _id: &Id) -> Result<TaskStatus, EngineError> {
-        Err(not_built("task_status"))
+    pub fn task_status(&self, id: &Id) -> Result<TaskStatus, EngineError> {
+        if let Some(status) = self.seen_status(id)? {
+            return Ok(status);
+        }
+        let record = self.task_record(id)?.ok_or_else(|| self.task_shelf().missing(id.as_str()))?;
+        self.recover_task(&record)?;
+        // While somebody else cleans up, it is as good as stopped.
+        let ended = TaskStatus::Stopped { finished: Timestamp::now() };
+        Ok(self.seen_status(id)?.filter(|seen| matches!(seen, TaskStatus::Stopped { .. })).unwrap_or(ended))
     }
 
     /// The containers of a task, oldest first.
-    pub fn task_containers(&self, _id: &Id) -> Result<Vec<Record>, EngineError> {
-        Err(not_built("task_containers"))
+    pub fn task_containers(&self, id: &Id) -> Result<Vec<Record>, EngineError> {
+        self.members(id)
     }
 
     /// Stops all containers (their stop signal, after `grace` SIGKILL) and removes what was made for the task, but
@@ -211,12 +218,12 @@ impl Engine {
     /// Makes a container in a task that is ready, without starting it.
     pub fn create_in_task(
         &self,
-        _store: &Store,
-        _task: &Id,
-        _image: &Image,
-        _request: ContainerRequest,
+        store: &Store,
+        task: &Id,
+        image: &Image,
+        request: ContainerRequest,
     ) -> Result<Record, EngineError> {
-        Err(not_built("create_in_task"))
+        create::create_in(self, store, task, image, request)
     }
 
     /// Starts a container of a task; returns when its program was executed. `stop`, `kill`, `wait` and `delete` are
@@ -251,13 +258,14 @@ impl Engine {
     }
 
     /// What a running container uses.
-    pub fn container_stats(&self, _record: &Record) -> Result<Stats, EngineError> {
-        Err(not_built("container_stats"))
+    pub fn container_stats(&self, record: &Record) -> Result<Stats, EngineError> {
+        stats::of_container(self, record)
     }
 
     /// What a task that is ready uses: all of its cgroup, and its network.
-    pub fn task_stats(&self, _id: &Id) -> Result<TaskStats, EngineError> {
-        Err(not_built("task_stats"))
+    pub fn task_stats(&self, id: &Id) -> Result<TaskStats, EngineError> {
+        let record = self.task_record(id)?.ok_or_else(|| self.task_shelf().missing(id.as_str()))?;
+        stats::of_task(self, &record)
     }
 
     /// What happens in a task from now on; `None` if it has no monitor.
