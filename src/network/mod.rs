@@ -7,11 +7,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+mod bridge;
 pub mod error;
 pub mod files;
+mod firewall;
+mod ipam;
+mod metadata;
 pub mod netns;
+mod ports;
+mod program;
+mod record;
+mod state;
+mod subnet;
 
 pub use error::NetworkError;
+pub use metadata::{metadata, remove_metadata};
+pub use record::{attach, attachment, detach, sweep};
 
 /// What a container, or all containers of a task, are to be attached to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

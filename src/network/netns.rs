@@ -82,7 +82,6 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd, SysError> {
 }
 
 /// What `work` makes in the namespace `netns`, a socket for one.
-#[expect(dead_code, reason = "for links, which come next")]
 pub(super) fn within<T: Send>(
     netns: &OwnedFd,
     work: impl FnOnce() -> Result<T, SysError> + Send,

@@ -19,6 +19,7 @@ pub mod keyring;
 pub mod link;
 pub mod lock;
 pub mod mount;
+pub mod netlink;
 pub mod packet;
 pub mod pidfd;
 pub mod process;
