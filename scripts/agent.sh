@@ -3,7 +3,8 @@
 # its own, and the images of REGISTRY (host:port) as the mirror of Kubernetes' registries. Prints the URL of its CRI
 # socket once it is ready. SIGTERM ends it, after its pods. Needs scripts/cri-tools.sh.
 #
-# CORTEN: the binary (else the release build); AGENT_SUBNET: its subnet; AGENT_CONFIG: a file of further tables
+# CORTEN: the binary (else the release build); AGENT_SUBNET: its subnet; AGENT_CONFIG: a file of further tables;
+# AGENT_CNI: a folder of CNI configurations for pods, with the plugins of Debian's package
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$1 registry=$2
@@ -15,6 +16,8 @@ socket = "$dir/cri.sock"
 [network]
 bridge = "$bridge"
 subnet = "${AGENT_SUBNET:-10.98.0.0/16}"
+${AGENT_CNI:+cni_configuration = "$AGENT_CNI"
+cni_plugins = ["/usr/lib/cni"]}
 [registries.mirrors]
 "registry.k8s.io" = "http://$registry"
 "k8s.gcr.io" = "http://$registry"

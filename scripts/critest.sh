@@ -18,23 +18,7 @@ scripts/install-packages.sh busybox-static gcc libc6-dev nginx-light docker-regi
 scripts/cri-tools.sh
 
 work=$(mktemp -d)
-started=()
-clean_up() {
-    for ((i = ${#started[@]} - 1; i >= 0; i--)); do
-        kill "${started[i]}" 2>/dev/null || true
-        wait "${started[i]}" 2>/dev/null || true
-    done
-    rm -rf "$work" || true
-}
-trap clean_up EXIT
-# begin NAME COMMAND...: starts a server and puts the first line that it prints into $answer.
-begin() {
-    mkdir "$work/$1"
-    mkfifo "$work/$1.out"
-    "${@:2}" > "$work/$1.out" 2> "$work/$1.err" &
-    started+=($!)
-    read -r answer < "$work/$1.out" || { cat "$work/$1.err" >&2; exit 1; }
-}
+. scripts/servers.sh
 begin registry scripts/registry.sh "$work/registry"
 registry=$answer
 rootfs/publish.py "$registry" > /dev/null

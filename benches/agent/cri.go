@@ -102,14 +102,15 @@ func (s *server) end(ctx context.Context, pod string, took *[steps]time.Duration
 	return err
 }
 
-// lives takes pods of both servers through their lives, one at a time.
-func lives(ctx context.Context, ours, peer *server, rounds int) ([]row, error) {
-	var times [2][steps + 2][]time.Duration
+// lives takes pods of all servers through their lives, one at a time: ours, the peer, and ours with its own bridge if
+// it is there.
+func lives(ctx context.Context, servers []*server, rounds int) ([]row, error) {
+	var times [3][steps + 2][]time.Duration
 	const warmUp = 3
 	for round := range rounds + warmUp {
-		for turn := range 2 {
-			which := (round + turn) % 2
-			s := []*server{ours, peer}[which]
+		for turn := range servers {
+			which := (round + turn) % len(servers)
+			s := servers[which]
 			var took [steps]time.Duration
 			pod, err := s.start(ctx, &took)
 			if err != nil {
@@ -129,13 +130,17 @@ func lives(ctx context.Context, ours, peer *server, rounds int) ([]row, error) {
 		}
 	}
 	var rows []row
-	add := func(name string, index int, limit float64) {
-		rows = append(rows, row{name, median(times[0][index]), median(times[1][index]), "ms", limit})
+	add := func(which int, name string, index int, limit float64) {
+		rows = append(rows, row{name, median(times[which][index]), median(times[1][index]), "ms", limit})
 	}
 	for step := range steps {
-		add(names[step], step, 0)
+		add(0, "  "+names[step], step, 0)
 	}
-	add("RunPodSandbox + Create + StartContainer", steps, 0.35)
-	add("StopPodSandbox + RemovePodSandbox", steps+1, 0.35)
+	add(0, "RunPodSandbox + Create + StartContainer", steps, 0.35)
+	add(0, "StopPodSandbox + RemovePodSandbox", steps+1, 0.35)
+	if len(servers) > 2 {
+		add(2, "launch, with the agent's own bridge", steps, 0)
+		add(2, "end, with the agent's own bridge", steps+1, 0)
+	}
 	return rows, nil
 }

@@ -66,6 +66,7 @@ func main() {
 	agentDir := flag.String("agent-dir", "", "directory that is in the command line of each of its processes")
 	peer := flag.String("peer", "", "URL of the other CRI socket")
 	peerDir := flag.String("peer-dir", "", "directory that is in the command line of each of its processes")
+	own := flag.String("own-bridge", "", "URL of the CRI socket of an agent that uses its own bridge")
 	ecs := flag.String("ecs", "", "URL of the ECS door; its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	rounds := flag.Int("rounds", 50, "rounds of each case")
 	pods := flag.Int("pods", 50, "idle pods while memory is measured")
@@ -82,7 +83,15 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
-	life, err := lives(ctx, ours, theirs, *rounds)
+	servers := []*server{ours, theirs}
+	if *own != "" {
+		embedded, err := connect(ctx, *own, "")
+		if err != nil {
+			fail(err)
+		}
+		servers = append(servers, embedded)
+	}
+	life, err := lives(ctx, servers, *rounds)
 	if err != nil {
 		fail(err)
 	}
