@@ -29,14 +29,17 @@ count() {
 }
 
 scripts/install-packages.sh gcc libc6-dev libseccomp-dev binutils busybox-static podman crun skopeo docker-registry \
-    umoci jq cpio qemu-system-x86 || exit 1
+    umoci jq cpio qemu-system-x86 nftables iproute2 iptables containernetworking-plugins nginx-light apache2-utils \
+    util-linux python3 python3-venv || exit 1
 command -v cargo >/dev/null || { echo "test: cargo is missing; see https://rustup.rs" >&2; exit 1; }
 
 check "format" cargo fmt --all --check
 check "lints" cargo clippy --quiet --workspace --all-targets -- -D warnings
 count "unit tests" cargo test --quiet --package corten
 check "release build" cargo build --quiet --release
+check "crictl and critest" scripts/cri-tools.sh
 count "tests on this machine" cargo test --quiet --package runtime-tests --no-fail-fast
+check "conformance with Kubernetes' CRI" scripts/critest.sh
 count "tests in the virtual machine (cgroup v2)" scripts/vm-test.sh
 
 [ ${#failures[@]} -eq 0 ] || printf 'failed: %s\n' "${failures[@]}" >&2
