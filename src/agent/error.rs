@@ -48,6 +48,9 @@ pub enum AgentError {
         /// Which.
         door: &'static str,
     },
+    /// The ECS door.
+    #[error(transparent)]
+    Ecs(#[from] super::ecs::EcsError),
     /// A door that is not built.
     #[error("the door {door} is not built")]
     NotBuilt {
@@ -65,6 +68,7 @@ impl Kind for AgentError {
             Self::Sys(error) => error.kind(),
             Self::Busy { .. } => ErrorKind::WrongState,
             Self::Listen { source, .. } | Self::Runtime(source) => of_io(source),
+            Self::Ecs(error) => error.kind(),
             Self::Closed { .. } => ErrorKind::System,
             Self::NotBuilt { .. } => ErrorKind::Unsupported,
         }
