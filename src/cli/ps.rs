@@ -57,8 +57,11 @@ pub fn run(args: &PsArgs, context: &Context) -> anyhow::Result<u8> {
         writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
     } else {
         let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"].map(str::to_owned);
-        let mut table = vec![header];
+        let mut table = vec![header.to_vec()];
         table.extend(rows.iter().map(|(record, status)| row(record, status, now, args.no_trunc)));
+        if rows.iter().any(|(record, _)| record.task.is_some()) {
+            add_tasks(&mut table, &rows, context, args.no_trunc)?;
+        }
         write_table(&mut out, &table)?;
     }
     Ok(0)
@@ -80,6 +83,7 @@ fn object(record: &Record, status: &Status) -> serde_json::Value {
         "Pid": status.run().map_or(0, |run| run.pid),
         "ExitCode": code,
         "Labels": record.options.labels,
+        "Task": record.task,
     })
 }
 
@@ -87,7 +91,7 @@ fn short(id: &str) -> &str {
     id.get(..SHORT_LENGTH).unwrap_or(id)
 }
 
-fn row(record: &Record, status: &Status, now: Timestamp, whole: bool) -> [String; 6] {
+fn row(record: &Record, status: &Status, now: Timestamp, whole: bool) -> Vec<String> {
     // What an image or a caller wrote is shown without what a terminal would obey.
     let clean = |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
     let command = clean(&record.command.args.join(" "));
@@ -97,7 +101,7 @@ fn row(record: &Record, status: &Status, now: Timestamp, whole: bool) -> [String
         command.chars().take(19).chain(['…']).collect()
     };
     let id = if whole { record.id.as_str() } else { short(&record.id) };
-    [
+    vec![
         id.to_owned(),
         clean(&record.image),
         format!("\"{command}\""),
@@ -105,6 +109,26 @@ fn row(record: &Record, status: &Status, now: Timestamp, whole: bool) -> [String
         describe(status, now),
         record.name.clone(),
     ]
+}
+
+/// The column that tells which task a container belongs to, by name; only where one does.
+fn add_tasks(
+    table: &mut [Vec<String>],
+    rows: &[(Record, Status)],
+    context: &Context,
+    whole: bool,
+) -> anyhow::Result<()> {
+    let tasks = context.engine.tasks()?;
+    let name = |id: &str| match tasks.iter().find(|task| task.id == id) {
+        Some(task) => task.spec.name.clone(),
+        // It was removed meanwhile.
+        None => if whole { id } else { short(id) }.to_owned(),
+    };
+    let cells = rows.iter().map(|(record, _)| record.task.as_deref().map_or_else(String::new, name));
+    for (line, cell) in table.iter_mut().zip(std::iter::once("TASK".to_owned()).chain(cells)) {
+        line.push(cell);
+    }
+    Ok(())
 }
 
 fn describe(status: &Status, now: Timestamp) -> String {
@@ -133,8 +157,8 @@ fn age(duration: Duration) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-fn write_table(out: &mut impl Write, table: &[[String; 6]]) -> std::io::Result<()> {
-    let mut widths = [0; 6];
+fn write_table(out: &mut impl Write, table: &[Vec<String>]) -> std::io::Result<()> {
+    let mut widths = vec![0; table.first().map_or(0, Vec::len)];
     for line in table {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count());
@@ -165,7 +189,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let line = |text: &str| ["a", text, "c", "d", "e", "f"].map(str::to_owned);
+        let line = |text: &str| ["a", text, "c", "d", "e", "f"].map(str::to_owned).to_vec();
         let mut out = Vec::new();
         write_table(&mut out, &[line("b"), line("longer")]).unwrap();
         let text = String::from_utf8(out).unwrap();

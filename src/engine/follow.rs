@@ -22,7 +22,7 @@ impl Engine {
         mut sink: impl FnMut(Option<&LogRecord<'_>>) -> Result<bool, EngineError>,
     ) -> Result<(), EngineError> {
         let id = record.id()?;
-        let path = self.directory(&id).join("log");
+        let path = self.log_path(record)?;
         // Connected before the file is read, so that the end of the container is not missed.
         let client = if follow { Client::connect(self, &id, Streams::default())? } else { None };
         let file = match File::open(&path) {

@@ -3,7 +3,7 @@
 //! ```text
 //! <root>/containers/
 //!   <id>/           renamed into place from <id>.tmp, and back before it is removed
-//!     record.json   what the container is; written once
+//!     record.json   what the container is; only its limits change
 //!     exit.json     how it ended last
 //!     lock          locked by the monitor while the container runs; see sys::lock
 //!     log           what it wrote
@@ -410,6 +410,14 @@ impl Engine {
     /// The directory of one container.
     pub fn directory(&self, id: &Id) -> PathBuf {
         self.containers().join(id.as_str())
+    }
+
+    /// Where its output is kept.
+    pub fn log_path(&self, record: &Record) -> Result<PathBuf, EngineError> {
+        match &record.options.task.log_path {
+            Some(path) => Ok(path.clone()),
+            None => Ok(self.directory(&record.id()?).join("log")),
+        }
     }
 
     /// What is there only while it runs.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::engine::options::{Limits, Volume};
 use crate::engine::options::parse;
+use crate::engine::options::{Limits, Volume};
 use oci_spec::image::ImageConfiguration;
 use process::Overrides;
 

@@ -25,6 +25,7 @@ mod recover;
 pub mod setup;
 mod stats;
 pub mod teardown;
+mod update;
 mod validate;
 pub mod verbs;
 
@@ -93,7 +94,7 @@ pub enum TaskNetwork {
     Attached(Which),
 }
 
-/// A task's record: `<root>/tasks/<id>/task.json`, written once.
+/// A task's record: `<root>/tasks/<id>/task.json`; only its limits change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TaskRecord {
     /// Version of the format.

@@ -2,7 +2,7 @@
 //!
 //! Every call blocks; an asynchronous caller makes it on a thread of its own. None of them forks: what needs a
 //! single-threaded process is done by the task's monitor, which is asked over its control socket.
-use super::{TaskRecord, TaskSpec, TaskStatus, create, stats};
+use super::{TaskRecord, TaskSpec, TaskStatus, create, stats, update};
 use crate::engine::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::names::Id;
@@ -248,13 +248,13 @@ impl Engine {
     }
 
     /// Changes limits of a container; what is absent stays.
-    pub fn update_limits(&self, _record: &Record, _limits: &Limits) -> Result<(), EngineError> {
-        Err(not_built("update_limits"))
+    pub fn updatelimits(&self, record: &Record, limits: &Limits) -> Result<(), EngineError> {
+        update::of_container(self, record, limits)
     }
 
     /// Changes limits of a task's cgroup; what is absent stays.
-    pub fn update_task_limits(&self, _id: &Id, _limits: &Limits) -> Result<(), EngineError> {
-        Err(not_built("update_task_limits"))
+    pub fn update_tasklimits(&self, id: &Id, limits: &Limits) -> Result<(), EngineError> {
+        update::of_task(self, id, limits)
     }
 
     /// What a running container uses.
