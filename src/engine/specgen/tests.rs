@@ -1,6 +1,8 @@
 use super::*;
 use crate::engine::options::parse;
-use crate::engine::options::{Limits, Volume};
+use crate::engine::options::{
+    GroupsPolicy, HostMount, Limits, MountAccess, Propagation, TaskOptions, Volume,
+};
 use oci_spec::image::ImageConfiguration;
 use process::Overrides;
 
@@ -206,4 +208,255 @@ fn options_survive_the_record() {
     };
     let text = serde_json::to_string(&options).unwrap();
     assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options);
+}
+
+fn joined() -> Joined {
+    Joined {
+        namespaces: vec![
+            (LinuxNamespaceType::Network, "/t/ns/net".into()),
+            (LinuxNamespaceType::Ipc, "/t/ns/ipc".into()),
+            (LinuxNamespaceType::Uts, "/t/ns/uts".into()),
+        ],
+        own_pid: true,
+        hostname: "pod".into(),
+        cgroup: "/kubepods/pod1".into(),
+    }
+}
+
+fn of_task(task: TaskOptions, joined: &Joined, host: &HostFacts) -> Spec {
+    let options = Options { task, ..Options::default() };
+    try_task(&options, joined, host, &root()).unwrap()
+}
+
+fn try_task(
+    options: &Options,
+    joined: &Joined,
+    host: &HostFacts,
+    identity: &Identity,
+) -> Result<Spec, EngineError> {
+    let id = Id::parse(&"ab".repeat(32)).unwrap();
+    let command = Command { args: words(&["sh"]), env: vec![], cwd: "/".into(), user: String::new() };
+    generate(&Inputs {
+        id: &id,
+        options,
+        command: &command,
+        identity,
+        files: &[("/etc/hosts", "/t/hosts".into()), ("/dev/shm", "/t/shm".into())],
+        binds: &[],
+        seccomp: Some(LinuxSeccomp::default()),
+        host,
+        joined: Some(joined),
+    })
+}
+
+fn kinds(spec: &Spec) -> Vec<(LinuxNamespaceType, Option<PathBuf>)> {
+    let linux = spec.linux().as_ref().unwrap();
+    let of = |one: &LinuxNamespace| (one.typ(), one.path().clone());
+    linux.namespaces().iter().flatten().map(of).collect()
+}
+
+fn mount_of<'a>(spec: &'a Spec, destination: &str) -> &'a Mount {
+    let mounts = spec.mounts().as_ref().unwrap();
+    let mut found = mounts.iter().filter(|mount| mount.destination() == std::path::Path::new(destination));
+    let mount = found.next().expect(destination);
+    assert!(found.next().is_none(), "{destination} is mounted once");
+    mount
+}
+
+#[test]
+fn a_container_joins_its_tasks_namespaces_and_cgroup() {
+    let spec = of_task(TaskOptions::default(), &joined(), &host());
+    let all = kinds(&spec);
+    for (kind, path) in &joined().namespaces {
+        assert!(all.contains(&(*kind, Some(path.clone()))), "{kind:?}");
+    }
+    for kind in [LinuxNamespaceType::Mount, LinuxNamespaceType::Cgroup, LinuxNamespaceType::Pid] {
+        assert!(all.contains(&(kind, None)), "{kind:?}");
+    }
+    let linux = spec.linux().as_ref().unwrap();
+    let cgroup = format!("/kubepods/pod1/{}", "ab".repeat(32));
+    assert_eq!(linux.cgroups_path().as_deref(), Some(std::path::Path::new(&cgroup)));
+    assert_eq!(*spec.hostname(), None, "the namespace has its name");
+    let process = spec.process().as_ref().unwrap();
+    assert!(process.env().as_ref().unwrap().contains(&"HOSTNAME=pod".to_owned()));
+    assert_eq!(mount_of(&spec, "/dev/shm").source().as_deref(), Some(std::path::Path::new("/t/shm")));
+    // The runtime itself finds nothing wrong with it.
+    crate::runtime::validate::check(&spec).unwrap();
+}
+
+#[test]
+fn pid_modes_of_a_container_of_a_task() {
+    let of = |own_pid, path: Option<&str>| {
+        let mut joined = Joined { own_pid, ..joined() };
+        joined.namespaces.extend(path.map(|path| (LinuxNamespaceType::Pid, path.into())));
+        let spec = of_task(TaskOptions::default(), &joined, &host());
+        crate::runtime::validate::check(&spec).unwrap();
+        kinds(&spec).into_iter().find(|(kind, _)| *kind == LinuxNamespaceType::Pid)
+    };
+    assert_eq!(of(true, None), Some((LinuxNamespaceType::Pid, None)));
+    assert_eq!(of(false, None), None, "the host's");
+    assert_eq!(of(false, Some("/x")), Some((LinuxNamespaceType::Pid, Some("/x".into()))));
+}
+
+fn host_mount(destination: &str, access: MountAccess, propagation: Propagation) -> HostMount {
+    HostMount { source: "/src".into(), destination: destination.into(), access, propagation }
+}
+
+#[test]
+fn mounts_of_tasks() {
+    let table = [
+        (MountAccess::ReadWrite, Propagation::Private, "rbind,rprivate", None),
+        (MountAccess::ReadOnly, Propagation::HostToContainer, "rbind,rslave,ro", Some("rslave")),
+        (MountAccess::ReadWrite, Propagation::Bidirectional, "rbind,rshared", Some("rshared")),
+        (MountAccess::RecursiveReadOnly, Propagation::Private, "rbind,rprivate,rro", None),
+    ];
+    for (access, propagation, options, root) in table {
+        let task =
+            TaskOptions { mounts: vec![host_mount("/mnt", access, propagation)], ..TaskOptions::default() };
+        let spec = of_task(task, &joined(), &host());
+        assert_eq!(mount_of(&spec, "/mnt").options().as_ref().unwrap().join(","), options);
+        let linux = spec.linux().as_ref().unwrap();
+        assert_eq!(linux.rootfs_propagation().as_deref(), root);
+    }
+}
+
+#[test]
+fn a_kubelets_files_are_mounted_in_place_of_the_tasks() {
+    let mounts = ["/etc/hosts", "/dev/shm", "/dev/termination-log"]
+        .map(|path| host_mount(path, MountAccess::ReadWrite, Propagation::Private))
+        .to_vec();
+    let spec = of_task(TaskOptions { mounts, ..TaskOptions::default() }, &joined(), &host());
+    for path in ["/etc/hosts", "/dev/shm", "/dev/termination-log"] {
+        assert_eq!(mount_of(&spec, path).source().as_deref(), Some(std::path::Path::new("/src")), "{path}");
+    }
+}
+
+#[test]
+fn ambient_capabilities_are_in_every_set() {
+    let options = Options {
+        task: TaskOptions { cap_ambient: words(&["NET_ADMIN"]), ..TaskOptions::default() },
+        cap_drop: words(&["ALL"]),
+        ..Options::default()
+    };
+    let user = Identity { uid: 1000, gid: 1000, groups: vec![1000], home: "/".into() };
+    for identity in [user, root()] {
+        let spec = try_task(&options, &joined(), &host(), &identity).unwrap();
+        let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
+        let wanted = Some(HashSet::from([Capability::NetAdmin]));
+        for set in [sets.bounding(), sets.effective(), sets.permitted(), sets.inheritable(), sets.ambient()] {
+            assert_eq!(*set, wanted, "{}", identity.uid);
+        }
+    }
+}
+
+#[test]
+fn paths_that_are_hidden_can_be_chosen() {
+    let paths = |masked: Option<&[&str]>, read_only: Option<&[&str]>| {
+        let task = TaskOptions {
+            masked_paths: masked.map(words),
+            readonly_paths: read_only.map(words),
+            ..TaskOptions::default()
+        };
+        let spec = of_task(task, &joined(), &host());
+        let linux = spec.linux().as_ref().unwrap();
+        (linux.masked_paths().clone().unwrap_or_default(), linux.readonly_paths().clone().unwrap_or_default())
+    };
+    assert_eq!(paths(Some(&[]), Some(&["/proc/x"])), (words(&[]), words(&["/proc/x"])));
+    let (masked, read_only) = paths(None, None);
+    assert!(masked.contains(&"/proc/kcore".to_owned()) && read_only.contains(&"/proc/sys".to_owned()));
+}
+
+#[test]
+fn a_score_that_cannot_be_given_is_raised() {
+    let score = |least| {
+        let task = TaskOptions { oom_score_adj: Some(-998), ..TaskOptions::default() };
+        let spec = of_task(task, &joined(), &HostFacts { least_oom_score: least, ..host() });
+        spec.process().as_ref().unwrap().oom_score_adj()
+    };
+    assert_eq!(score(None), Some(-998));
+    assert_eq!(score(Some(-1000)), Some(-998));
+    assert_eq!(score(Some(0)), Some(0));
+}
+
+#[test]
+fn devices_that_are_asked_for_have_rules() {
+    let device = oci_spec::runtime::LinuxDeviceBuilder::default()
+        .path("/dev/x")
+        .typ(oci_spec::runtime::LinuxDeviceType::C)
+        .major(1)
+        .minor(7)
+        .build()
+        .unwrap();
+    let host = HostFacts { asked_devices: vec![Asked { device, access: "rw".into() }], ..host() };
+    let spec = of_task(TaskOptions::default(), &joined(), &host);
+    let linux = spec.linux().as_ref().unwrap();
+    assert_eq!(linux.devices().as_ref().unwrap()[0].path(), std::path::Path::new("/dev/x"));
+    let rules = linux.resources().as_ref().unwrap().devices().clone().unwrap();
+    assert_eq!((rules[0].allow(), rules.len()), (false, 2));
+    assert_eq!((rules[1].allow(), rules[1].major(), rules[1].minor()), (true, Some(1), Some(7)));
+    assert_eq!(rules[1].access().as_deref(), Some("rw"));
+    let privileged = Options { privileged: true, ..Options::default() };
+    let spec = try_task(&privileged, &joined(), &host, &root()).unwrap();
+    let linux = spec.linux().as_ref().unwrap();
+    assert!(linux.resources().as_ref().unwrap().devices().as_ref().unwrap()[0].allow());
+    assert!(linux.seccomp().is_none());
+}
+
+#[test]
+fn limits_of_tasks() {
+    let given = Limits {
+        memory: Some(64 << 20),
+        memory_reservation: Some(32 << 20),
+        swappiness: Some(0),
+        cpu_period: Some(50_000),
+        cpu_quota: Some(25_000),
+        cpuset_mems: Some("0".into()),
+        hugepages: vec![("2MB".into(), 4 << 20)],
+        unified: [("memory.high".to_owned(), "1000".to_owned())].into(),
+        ..Limits::default()
+    };
+    let all = resources::limits(&given, resources::Swap::None, true).unwrap();
+    let memory = all.memory().clone().unwrap();
+    assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(64 << 20)), "no swap");
+    assert_eq!((memory.reservation(), memory.swappiness()), (Some(32 << 20), Some(0)));
+    let cpu = all.cpu().clone().unwrap();
+    assert_eq!((cpu.period(), cpu.quota(), cpu.mems().as_deref()), (Some(50_000), Some(25_000), Some("0")));
+    assert_eq!(all.hugepage_limits().as_ref().unwrap()[0].page_size(), "2MB");
+    assert_eq!(all.unified().as_ref().unwrap()["memory.high"], "1000");
+    assert_eq!(all.devices(), &None, "an update leaves devices alone");
+    let unlimited = Limits { memory: Some(-1), ..Limits::default() };
+    let all = resources::limits(&unlimited, resources::Swap::None, true).unwrap();
+    assert_eq!(all.memory().clone().unwrap().swap(), None);
+}
+
+#[test]
+fn groups_come_on_top_or_in_place_of_the_images() {
+    let passwd = b"web:x:33:34:web:/srv:/bin/sh\n";
+    let group = b"extra:x:50:web\nother:x:51:x\n";
+    let of = |user: &str, groups_policy| {
+        let task = TaskOptions { groups: vec![9, 50], groups_policy, ..TaskOptions::default() };
+        let identity = user::resolve_in_task(user, passwd, group, &task).unwrap();
+        (identity.uid, identity.gid, identity.groups)
+    };
+    assert_eq!(of("33:7", GroupsPolicy::Merge), (33, 7, vec![7, 9, 50]));
+    assert_eq!(of("web", GroupsPolicy::Merge), (33, 34, vec![9, 34, 50]));
+    assert_eq!(of("web", GroupsPolicy::Strict), (33, 34, vec![9, 34, 50]));
+    let none = TaskOptions::default();
+    assert_eq!(user::resolve_in_task("web:7", passwd, group, &none).unwrap().groups, [7, 50]);
+    let strict = TaskOptions { groups_policy: GroupsPolicy::Strict, ..none };
+    assert_eq!(user::resolve_in_task("web:7", passwd, group, &strict).unwrap().groups, [7]);
+}
+
+#[test]
+fn an_unconfined_profile_is_none() {
+    let with = |profile: &str| {
+        let security = crate::engine::options::Security {
+            apparmor: Some(profile.to_owned()),
+            ..crate::engine::options::Security::default()
+        };
+        let spec = spec(&Options { security, ..Options::default() }, &[]);
+        spec.process().as_ref().unwrap().apparmor_profile().clone()
+    };
+    assert_eq!(with("unconfined"), None);
+    assert_eq!(with("p").as_deref(), Some("p"));
 }

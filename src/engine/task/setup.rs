@@ -34,7 +34,7 @@ fn make(engine: &Engine, record: &TaskRecord) -> Result<TaskRun, EngineError> {
     let hostname = files::hostname(&id, &record.spec)?;
     namespaces::make(&record.spec, &hostname, &directory)?;
     files::mount_shm(&record.spec, &directory)?;
-    let attachment = attach(&id, record, &directory)?;
+    let attachment = attach(engine, &id, record, &directory)?;
     files::write(&record.spec, &hostname, attachment.as_ref(), &directory)?;
     if Shared::Pid.is_of(&record.spec) {
         pause::start(&record.spec, &directory, &cgroup.make_pause()?)?;
@@ -49,7 +49,12 @@ fn make(engine: &Engine, record: &TaskRecord) -> Result<TaskRun, EngineError> {
     })
 }
 
-fn attach(id: &Id, record: &TaskRecord, directory: &Path) -> Result<Option<Attachment>, EngineError> {
+fn attach(
+    engine: &Engine,
+    id: &Id,
+    record: &TaskRecord,
+    directory: &Path,
+) -> Result<Option<Attachment>, EngineError> {
     let TaskNetwork::Attached(network) = &record.spec.network else { return Ok(None) };
     let request = network::Request {
         id: id.to_string(),
@@ -57,5 +62,5 @@ fn attach(id: &Id, record: &TaskRecord, directory: &Path) -> Result<Option<Attac
         network: network.clone(),
         ports: record.spec.ports.clone(),
     };
-    Err(EngineError::NotBuilt { flag: "network", value: request.id, reason: "networks are not built yet" })
+    Ok(Some(network::attach(&engine.state, &request)?))
 }

@@ -1,9 +1,10 @@
 //! Removing what a task has, by its record alone, however far its making came.
-use super::TaskRecord;
 use super::cgroup::TaskCgroup;
 use super::namespaces::{Shared, unmount};
+use super::{TaskNetwork, TaskRecord};
 use crate::engine::Engine;
 use crate::engine::error::EngineError;
+use crate::network;
 use crate::runtime::delete::delete;
 
 /// Kills what is left of a task's containers and removes all that was made for the task but the records. Nothing
@@ -27,6 +28,11 @@ pub fn tear_down(engine: &Engine, record: &TaskRecord) -> Result<(), EngineError
         Ok(Some(cgroup)) => cgroup.remove_pause(),
         _ => Ok(()),
     };
+    // Before its namespace goes: plugins want to enter it.
+    let network = match &record.spec.network {
+        TaskNetwork::Attached(_) => network::detach(&engine.state, id.as_str()).map_err(EngineError::from),
+        TaskNetwork::None | TaskNetwork::Host => Ok(()),
+    };
     let mut mounts = Ok(());
     for kind in Shared::ALL {
         mounts = mounts.and(unmount(&kind.path(&directory)));
@@ -36,7 +42,7 @@ pub fn tear_down(engine: &Engine, record: &TaskRecord) -> Result<(), EngineError
         Ok(Some(cgroup)) => cgroup.remove(),
         other => other.map(drop),
     };
-    containers.and(pause).and(Ok(mounts?)).and(removed)?;
+    containers.and(pause).and(network).and(Ok(mounts?)).and(removed)?;
     // Last, because it tells what there was.
     engine.discard_task_run(&id)
 }
