@@ -416,7 +416,7 @@ fn limits_of_tasks() {
         ..Limits::default()
     };
     let all = resources::limits(&given, resources::Swap::None, true).unwrap();
-    let memory = all.memory().clone().unwrap();
+    let memory = all.memory().unwrap();
     assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(64 << 20)), "no swap");
     assert_eq!((memory.reservation(), memory.swappiness()), (Some(32 << 20), Some(0)));
     let cpu = all.cpu().clone().unwrap();
@@ -426,7 +426,7 @@ fn limits_of_tasks() {
     assert_eq!(all.devices(), &None, "an update leaves devices alone");
     let unlimited = Limits { memory: Some(-1), ..Limits::default() };
     let all = resources::limits(&unlimited, resources::Swap::None, true).unwrap();
-    assert_eq!(all.memory().clone().unwrap().swap(), None);
+    assert_eq!(all.memory().unwrap().swap(), None);
 }
 
 #[test]
