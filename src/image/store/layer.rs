@@ -24,7 +24,7 @@ pub(super) struct Record {
     /// Bytes of its regular files.
     pub(super) size: u64,
     /// Entries of its tar stream.
-    entries: u64,
+    pub(super) entries: u64,
     /// It hides everything below it. overlayfs ignores the opaque mark on a layer's root directory, so the
     /// layers below are left out of the stack instead.
     pub(super) opaque_root: bool,

@@ -45,12 +45,14 @@ mod remove;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use content::BlobWriter;
 pub use error::StoreError;
 pub use import::Import;
 pub use layer::{Slot, StagingLayer};
 pub use remove::Removal;
+pub use usage::Usage;
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
