@@ -44,7 +44,7 @@ fn own_oom_score() -> Option<i32> {
 }
 
 /// On v1 the kernel counts swap if it was booted with it; on v2 it does wherever it has memory limits.
-fn counts_swap() -> bool {
+pub fn counts_swap() -> bool {
     let v1 = Path::new("/sys/fs/cgroup/memory");
     if v1.is_dir() { v1.join("memory.memsw.limit_in_bytes").exists() } else { true }
 }
