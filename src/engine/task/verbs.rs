@@ -248,12 +248,12 @@ impl Engine {
     }
 
     /// Changes limits of a container; what is absent stays.
-    pub fn updatelimits(&self, record: &Record, limits: &Limits) -> Result<(), EngineError> {
+    pub fn update_limits(&self, record: &Record, limits: &Limits) -> Result<(), EngineError> {
         update::of_container(self, record, limits)
     }
 
     /// Changes limits of a task's cgroup; what is absent stays.
-    pub fn update_tasklimits(&self, id: &Id, limits: &Limits) -> Result<(), EngineError> {
+    pub fn update_task_limits(&self, id: &Id, limits: &Limits) -> Result<(), EngineError> {
         update::of_task(self, id, limits)
     }
 
