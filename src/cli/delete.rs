@@ -1,11 +1,13 @@
 //! `corten delete`
 use super::{Context, for_each};
+use anyhow::bail;
 use clap::Args;
 
 /// Remove containers
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Also running ones, and what a crash left of one; that there is none of that name is no error
+    /// Also running ones, those of tasks, and what a crash left of one; that there is none of that name is no
+    /// error
     #[arg(short, long)]
     force: bool,
     /// Remove its anonymous volumes too
@@ -23,7 +25,13 @@ pub fn run(args: &DeleteArgs, context: &Context) -> anyhow::Result<u8> {
     for_each(&args.containers, |name| {
         match context.engine.find(name) {
             Err(crate::engine::EngineError::NoSuchContainer { .. }) if args.force => return Ok(()),
-            result => context.engine.delete(&store, &result?, args.force, args.volumes)?,
+            result => {
+                let record = result?;
+                if let (Some(task), false) = (&record.task, args.force) {
+                    bail!("container {name} belongs to task {task}; to delete it all the same, use --force");
+                }
+                context.engine.delete(&store, &record, args.force, args.volumes)?;
+            }
         }
         println!("{name}");
         Ok(())

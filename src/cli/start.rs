@@ -1,6 +1,7 @@
 //! `corten start`
 use super::{Context, for_each};
 use crate::engine::EngineError;
+use crate::engine::attach::Streams;
 use crate::engine::client::{Client, Session, terminal_size};
 use crate::engine::launch::{Start, launch};
 use crate::engine::record::Record;
@@ -56,6 +57,9 @@ pub fn run(args: &StartArgs, context: &Context) -> anyhow::Result<u8> {
 /// `None` if it runs already.
 fn start(context: &Context, record: &Record, foreground: bool) -> anyhow::Result<Option<Client>> {
     let engine = &context.engine;
+    if record.task.is_some() {
+        return start_in_task(context, record, foreground);
+    }
     engine.settle(record)?;
     let id = record.id()?;
     let Some(lock) = engine.try_lock(&id)? else { return Ok(None) };
@@ -72,4 +76,21 @@ fn start(context: &Context, record: &Record, foreground: bool) -> anyhow::Result
     let client = Client::new(launch(&start, record.clone(), lock)?, id);
     client.started()?;
     Ok(Some(client))
+}
+
+/// The task's monitor starts it.
+fn start_in_task(context: &Context, record: &Record, foreground: bool) -> anyhow::Result<Option<Client>> {
+    let engine = &context.engine;
+    let id = record.id()?;
+    if engine.status(&id)?.is_live() {
+        return Ok(None);
+    }
+    engine.start_in_task(record)?;
+    if !foreground {
+        return Ok(None);
+    }
+    match Client::connect(engine, &id, Streams { output: true, ..Streams::default() })? {
+        Some(client) => Ok(Some(client)),
+        None => anyhow::bail!("container {} has ended already; see `corten logs`", record.name),
+    }
 }

@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// Removes a container: with `force` also a running one. `volumes` takes its anonymous volumes along, as
-    /// always for a container that was to remove itself.
+    /// always for a container that was to remove itself, or of a task.
     pub fn delete(
         &self,
         store: &Store,
@@ -158,20 +158,29 @@ impl Engine {
         let client = Client::connect(self, &id, Streams::default())?;
         // Kills what there is; a monitor sees the end and cleans up.
         delete(&self.runtime_root(), id.as_str(), true)?;
-        let Some(_lock) = self.own(&id, &status, client.as_ref())? else { return Ok(()) };
+        let Some(_lock) = self.own(record, &id, &status, client.as_ref())? else { return Ok(()) };
         // The monitor was in the middle of a start when it was asked first.
         delete(&self.runtime_root(), id.as_str(), true)?;
-        if volumes || record.options.auto_remove {
+        if volumes || record.options.auto_remove || record.task.is_some() {
             for name in anonymous_volumes(&record.options) {
                 self.remove_volume(&name)?;
             }
         }
         self.discard(&id, &record.name)?;
+        if let Some(task) = &record.task {
+            self.leave_task(task, &id)?;
+        }
         Ok(store.release(id.as_str())?)
     }
 
     /// Takes the lock of a container whose processes were killed; `None` if it removed itself.
-    fn own(&self, id: &Id, status: &Status, client: Option<&Client>) -> Result<Option<Lock>, EngineError> {
+    fn own(
+        &self,
+        record: &Record,
+        id: &Id,
+        status: &Status,
+        client: Option<&Client>,
+    ) -> Result<Option<Lock>, EngineError> {
         let taken = |result| match result {
             Err(EngineError::NoSuchContainer { .. }) => Ok(None),
             other => other,
@@ -182,7 +191,9 @@ impl Engine {
         if let Some(lock) = taken(self.try_lock(id))? {
             return Ok(Some(lock));
         }
-        if let (Status::Running(run), Some(_)) = (status, client)
+        // That of a task has others to care for.
+        if record.task.is_none()
+            && let (Status::Running(run), Some(_)) = (status, client)
             && let Ok(monitor) = pidfd::open(run.monitor.pid)
             && run.monitor.is_alive()
         {

@@ -22,6 +22,7 @@ pub mod namespaces;
 mod pause;
 mod record;
 mod recover;
+mod remove;
 pub mod setup;
 mod stats;
 pub mod teardown;

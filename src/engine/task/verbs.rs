@@ -2,7 +2,7 @@
 //!
 //! Every call blocks; an asynchronous caller makes it on a thread of its own. None of them forks: what needs a
 //! single-threaded process is done by the task's monitor, which is asked over its control socket.
-use super::{TaskRecord, TaskSpec, TaskStatus, create, stats, update};
+use super::{TaskRecord, TaskSpec, TaskStatus, create, remove, stats, update};
 use crate::engine::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::names::Id;
@@ -211,8 +211,8 @@ impl Engine {
     }
 
     /// Stops a task at once and removes it with its containers.
-    pub fn remove_task(&self, _store: &Store, _id: &Id) -> Result<(), EngineError> {
-        Err(not_built("remove_task"))
+    pub fn remove_task(&self, store: &Store, id: &Id) -> Result<(), EngineError> {
+        remove::remove(self, store, id)
     }
 
     /// Makes a container in a task that is ready, without starting it.
