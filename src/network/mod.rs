@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 mod bridge;
+pub mod cni;
 pub mod error;
 pub mod files;
 mod firewall;

@@ -39,7 +39,6 @@ pub(super) struct Program<'a> {
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
-    #[cfg_attr(not(test), expect(dead_code, reason = "plugins come next"))]
     pub(super) stdout: Vec<u8>,
     /// The beginning of it.
     pub(super) stderr: String,

@@ -6,6 +6,7 @@
 //! ```
 //! Whatever step a crash comes after, the record leads [`detach`] to all that may be there.
 use super::bridge::{self, Checked, Holding};
+use super::cni;
 use super::firewall::Published;
 use super::state::{self, State};
 use super::{Attachment, NetworkError, Request, Which};
@@ -88,7 +89,7 @@ pub fn detach(state: &Path, id: &str) -> Result<(), NetworkError> {
     let Some(record) = state::read_json::<Record>(&path)? else { return Ok(()) };
     match &record.request.network {
         Which::Bridge(bridge) => bridge::undo(&state, &bridge.link, id, record.holding.as_ref())?,
-        Which::Cni(_) => {}
+        Which::Cni(plugins) => cni::delete(&state, &record.request, plugins)?,
     }
     state::remove(&path)
 }

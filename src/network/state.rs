@@ -63,7 +63,6 @@ impl State {
         self.root.join("bridges").join(link)
     }
 
-    #[expect(dead_code, reason = "plugins come next")]
     pub(super) fn cni(&self, id: &str, what: &str) -> PathBuf {
         self.root.join("cni").join(format!("{id}.{what}"))
     }

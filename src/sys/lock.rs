@@ -36,6 +36,12 @@ pub fn try_exclusive(file: impl AsFd) -> Result<bool, SysError> {
     }
 }
 
+/// Gives back what this open file has, though others, who inherited it, may keep it open.
+pub fn release(file: impl AsFd) -> Result<(), SysError> {
+    call(file, libc::F_OFD_SETLK, &mut whole_file(libc::F_UNLCK))
+        .map_err(SysError::on("fcntl", "F_OFD_SETLK"))
+}
+
 /// Whether another open file has a lock on `file`; takes none.
 pub fn is_held(file: impl AsFd) -> Result<bool, SysError> {
     let mut lock = whole_file(libc::F_WRLCK);
@@ -80,6 +86,9 @@ mod tests {
         let copy = first.try_clone().unwrap();
         drop(first);
         assert!(is_held(&second).unwrap());
+        release(&copy).unwrap();
+        assert!(!is_held(&second).unwrap());
+        assert!(try_exclusive(&copy).unwrap());
         drop(copy);
         assert!(try_exclusive(&second).unwrap());
         drop(second);
