@@ -68,13 +68,7 @@ fn make(state: &State, path: &Path, record: &mut Record) -> Result<Attachment, N
             bridge::make(state, &bridge, &request.id, &request.netns, &holding, &attachment)?;
             attachment
         }
-        Which::Cni(_) => {
-            return Err(NetworkError::Invalid {
-                what: "network",
-                value: "cni".to_owned(),
-                reason: "not built",
-            });
-        }
+        Which::Cni(plugins) => cni::add(state, &request, plugins)?,
     };
     record.attachment = Some(attachment.clone());
     state::write_json(path, record)?;
