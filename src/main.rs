@@ -13,5 +13,8 @@ fn main() -> ExitCode {
     if argv.get(1).is_some_and(|word| word == "oci") {
         return corten::cli::oci::main(&argv[1..]);
     }
+    if argv.get(1).is_some_and(|word| word == "monitor") {
+        return corten::cli::monitor::main(&argv);
+    }
     corten::cli::main(&argv)
 }

@@ -228,7 +228,14 @@ mod tests {
         metrics.observe("cri", "Version", "OK", Duration::from_millis(2));
         metrics.pulled("ok", Duration::from_secs(1));
         let now = Timestamp::now();
-        let ended = Ended { code: 137, oom_killed: true, started: Some(now), finished: now, error: None };
+        let ended = Ended {
+            code: 137,
+            oom_killed: true,
+            started: Some(now),
+            finished: now,
+            error: None,
+            restarts: 0,
+        };
         metrics.happened(&TaskEvent::Exited { container: "c".into(), ended, restarts: true });
         let mut census = Census::default();
         census.tasks.insert(("cri", "ready"), 3);

@@ -20,6 +20,7 @@ pub mod inspect;
 pub mod kill;
 pub mod load;
 pub mod logs;
+pub mod monitor;
 pub mod oci;
 mod output;
 pub mod ps;

@@ -148,7 +148,7 @@ impl FromMonitor<'_> {
         match frame {
             [STARTED, a, b, c, d] => Ok(FromMonitor::Started { pid: u32::from_le_bytes([*a, *b, *c, *d]) }),
             [FAILED, kind, exit_code, chain @ ..] => Ok(FromMonitor::Failed(Failure {
-                kind: KINDS.get(usize::from(*kind)).copied().unwrap_or(ErrorKind::System),
+                kind: kind_of(*kind),
                 exit_code: *exit_code,
                 chain: String::from_utf8_lossy(chain).into_owned(),
             })),
@@ -174,8 +174,14 @@ const KINDS: [ErrorKind; 11] = [
     ErrorKind::System,
 ];
 
-fn kind_number(kind: ErrorKind) -> u8 {
+/// The number of a kind of errors in a message.
+pub(super) fn kind_number(kind: ErrorKind) -> u8 {
     KINDS.iter().position(|known| *known == kind).and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX)
+}
+
+/// The kind of errors that a number stands for.
+pub(super) fn kind_of(number: u8) -> ErrorKind {
+    KINDS.get(usize::from(number)).copied().unwrap_or(ErrorKind::System)
 }
 
 fn with_body(kind: u8, body: &[u8]) -> Vec<u8> {

@@ -168,6 +168,12 @@ pub enum EngineError {
         /// The container.
         id: String,
     },
+    /// A task has no monitor any more.
+    #[error("task {id} has ended, or its monitor was killed")]
+    TaskLost {
+        /// The task.
+        id: String,
+    },
     /// The container's monitor was killed while the container ran.
     #[error("nobody saw how container {id} ended: its monitor was killed")]
     ExitUnknown {
@@ -257,7 +263,7 @@ impl Kind for EngineError {
             | Self::Spec { .. }
             | Self::Frame { .. } => ErrorKind::InvalidInput,
             Self::NotBuilt { .. } => ErrorKind::Unsupported,
-            Self::WrongState { .. } | Self::TaskState { .. } => ErrorKind::WrongState,
+            Self::WrongState { .. } | Self::TaskState { .. } | Self::TaskLost { .. } => ErrorKind::WrongState,
             Self::Record { .. } | Self::TooLarge { .. } => ErrorKind::Corrupt,
             Self::PullFailed { .. } => ErrorKind::Network,
             Self::Start { failure } => failure.kind,

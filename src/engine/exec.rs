@@ -54,31 +54,10 @@ struct Ends {
 impl Engine {
     /// Runs a process in a container and returns its exit code; 0 at once with `detach`.
     pub fn exec(&self, record: &Record, request: &Request) -> Result<u8, EngineError> {
-        let id = record.id()?;
-        let status = self.status(&id)?;
-        let Some(run) = status.run() else {
-            return Err(EngineError::WrongState {
-                id: record.name.clone(),
-                status: status.word().to_owned(),
-                needed: "a process can be added to a running one only",
-            });
-        };
-        let process = self.process(record, &status, run.pid, request)?;
+        let process = self.running_process(record, request)?;
         let signals = if request.detach { None } else { Some(Forwarded::catch()?) };
         let (stdio, mut ends) = stdio(request)?;
-        let mut started = exec(ExecRequest {
-            id: id.to_string(),
-            state_root: self.runtime_root(),
-            process,
-            stdio,
-            pid_file: None,
-            pidfd_socket: None,
-            preserve_fds: 0,
-            ignore_paused: false,
-            seccomp_cache: Some(self.state.join("seccomp")),
-            cgroups: Vec::new(),
-        })
-        .map_err(|error| exec_failure(&error))?;
+        let mut started = self.launch_process(record, process, stdio)?;
         let Some(signals) = signals else { return Ok(0) };
         if let Some(master) = started.console.take() {
             nonblocking(&master)?;
@@ -90,6 +69,49 @@ impl Engine {
         pump(&started, ends, request.tty, &signals)?;
         let exit = started.wait()?;
         Ok(u8::try_from(exit.code() & 0xff).unwrap_or(255))
+    }
+
+    /// Adds a process to a running container. It is a child of this process.
+    pub(super) fn add_process(
+        &self,
+        record: &Record,
+        request: &Request,
+        stdio: Stdio,
+    ) -> Result<Started, EngineError> {
+        self.launch_process(record, self.running_process(record, request)?, stdio)
+    }
+
+    fn running_process(&self, record: &Record, request: &Request) -> Result<Process, EngineError> {
+        let status = self.status(&record.id()?)?;
+        let Some(run) = status.run() else {
+            return Err(EngineError::WrongState {
+                id: record.name.clone(),
+                status: status.word().to_owned(),
+                needed: "a process can be added to a running one only",
+            });
+        };
+        self.process(record, &status, run.pid, request)
+    }
+
+    fn launch_process(
+        &self,
+        record: &Record,
+        process: Process,
+        stdio: Stdio,
+    ) -> Result<Started, EngineError> {
+        exec(ExecRequest {
+            id: record.id.clone(),
+            state_root: self.runtime_root(),
+            process,
+            stdio,
+            pid_file: None,
+            pidfd_socket: None,
+            preserve_fds: 0,
+            ignore_paused: false,
+            seccomp_cache: Some(self.state.join("seccomp")),
+            cgroups: Vec::new(),
+        })
+        .map_err(|error| exec_failure(&error))
     }
 
     fn process(

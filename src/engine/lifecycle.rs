@@ -42,6 +42,9 @@ impl Engine {
 
     /// `kill`: sends a signal; SIGKILL is certain to end the container, so that its end is waited for.
     pub fn kill(&self, record: &Record, signal: Signal) -> Result<(), EngineError> {
+        if signal == SIGKILL || signal == record.options.stop_signal {
+            self.hold_back(record)?;
+        }
         if signal != SIGKILL {
             return self.signal(record, signal);
         }
@@ -63,6 +66,8 @@ impl Engine {
         let asked = record.options.stop_timeout.map(|seconds| Duration::from_secs(seconds.into()));
         let grace = timeout.or(asked).unwrap_or(STOP_TIMEOUT);
         let first = record.options.stop_signal;
+        // Before its end, which must not be the beginning of another run.
+        self.hold_back(record)?;
         if !self.end(record, &id, first, grace)? && !self.end(record, &id, SIGKILL, KILL_DEADLINE)? {
             return Err(EngineError::WontDie { id: record.name.clone(), seconds: KILL_DEADLINE.as_secs() });
         }
@@ -154,6 +159,7 @@ impl Engine {
                 needed: "stop it first, or delete it with --force",
             });
         }
+        self.forget(record)?;
         // Before its end, so that this is not missed.
         let client = Client::connect(self, &id, Streams::default())?;
         // Kills what there is; a monitor sees the end and cleans up.
@@ -219,6 +225,7 @@ impl Engine {
             started: Some(run.started),
             finished: Timestamp::now(),
             error: Some("its monitor was killed: how it ended is not known".to_owned()),
+            restarts: 0,
         };
         super::record::write_json(&self.directory(&id).join("exit.json"), &ended, record.durability())?;
         self.discard_run(&id)?;

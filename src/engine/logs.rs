@@ -27,12 +27,20 @@ pub struct Writer {
     file: File,
     /// A full disk must not stop the container: what could not be written is dropped and counted.
     dropped: u64,
+    /// The last record was written in part, so that the next one must begin a new line.
+    torn: bool,
 }
 
 impl Writer {
     /// Appends to `file`, opened with `O_APPEND`.
     pub fn new(file: File) -> Self {
-        Self { file, dropped: 0 }
+        Self { file, dropped: 0, torn: false }
+    }
+
+    /// Appends to another file from now on.
+    pub fn replace(&mut self, file: File) {
+        self.file = file;
+        self.torn = false;
     }
 
     /// Bytes of output that could not be written.
@@ -71,9 +79,22 @@ impl Writer {
     }
 
     fn write(&mut self, records: &mut Vec<u8>) {
-        if self.file.write_all(records).is_err() {
-            self.dropped = self.dropped.saturating_add(u64::try_from(records.len()).unwrap_or(u64::MAX));
+        if self.torn && !records.is_empty() {
+            records.insert(0, b'\n');
         }
+        let mut rest = records.as_slice();
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break,
+                Ok(written) => {
+                    // What was torn before is a line of its own as soon as one byte is written.
+                    self.torn = rest[written - 1] != b'\n';
+                    rest = &rest[written..];
+                }
+            }
+        }
+        self.dropped = self.dropped.saturating_add(u64::try_from(rest.len()).unwrap_or(u64::MAX));
         records.clear();
     }
 }

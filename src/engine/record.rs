@@ -97,6 +97,9 @@ pub struct Ended {
     pub finished: Timestamp,
     /// Why it could not be started.
     pub error: Option<String>,
+    /// How often the monitor had started it again before.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// Where a container is in its life.

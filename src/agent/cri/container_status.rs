@@ -223,7 +223,7 @@ mod tests {
 
     fn ended(code: u8, oom_killed: bool, started: Option<u64>) -> Ended {
         let at = |seconds| Timestamp::from_unix(Duration::from_secs(seconds));
-        Ended { code, oom_killed, started: started.map(at), finished: at(9), error: None }
+        Ended { code, oom_killed, started: started.map(at), finished: at(9), error: None, restarts: 0 }
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! Rules: every byte of the container goes to the log, and to each client in order; while a client has not
 //! taken what it was sent, nothing more is read from the container, so that it waits as it would for a
 //! terminal; a client that goes away is forgotten. The container's end is never waited for behind a client.
-use super::Ends;
+use super::begin::Ends;
 use super::client::{Client, Request};
+use super::poll_set::PollSet;
 use crate::engine::attach::{Exit, FromMonitor, MAX_BODY, Output, Streams as Wanted};
-use crate::engine::error::EngineError;
 use crate::engine::logs;
-use crate::sys::{SysError, pty, socket};
+use crate::sys::{pty, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,22 +16,34 @@ use std::os::fd::{AsFd, OwnedFd};
 /// More than anybody needs; it bounds what a loop of connecting clients costs.
 const MAX_CLIENTS: usize = 64;
 
-/// What a slot of poll(2) is about.
+/// What of a container's streams poll(2) tells about.
 #[derive(Debug, Clone, Copy)]
-enum Source {
-    Init,
+pub(super) enum Stream {
     Listener,
     Output(usize),
     Stdin,
     Client(usize),
 }
 
+/// When a container's standard input ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InputRule {
+    /// When a client says so, or the command that started the container goes.
+    Command,
+    /// When the first client that may give some says so or goes.
+    FirstClient,
+    /// With the container.
+    Kept,
+}
+
 /// The open ends of a running container.
+#[derive(Debug)]
 pub(super) struct Streams {
     ends: Ends,
     listener: OwnedFd,
     clients: Vec<Client>,
     tty: bool,
+    rule: InputRule,
     /// Input that the container has not taken yet; while there is some, no client is read.
     input: Vec<u8>,
     /// A client said that there is no more input.
@@ -39,8 +51,8 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new(ends: Ends, listener: OwnedFd, tty: bool) -> Self {
-        Self { ends, listener, clients: Vec::new(), tty, input: Vec::new(), input_ends: false }
+    pub(super) fn new(ends: Ends, listener: OwnedFd, tty: bool, rule: InputRule) -> Self {
+        Self { ends, listener, clients: Vec::new(), tty, rule, input: Vec::new(), input_ends: false }
     }
 
     /// The command that started the container; in the background it only wants to hear of the start.
@@ -51,47 +63,19 @@ impl Streams {
         }
     }
 
-    /// Runs until init ends and what it wrote has been read.
-    pub(super) fn run(&mut self, init: &OwnedFd, mut log: logs::Writer) -> Result<logs::Writer, EngineError> {
-        loop {
-            let ready = self.wait(init)?;
-            let mut ended = false;
-            for (source, flags) in ready {
-                match source {
-                    Source::Init => ended = true,
-                    Source::Listener => self.accept(),
-                    Source::Output(which) => drop(self.read(which, &mut log)),
-                    Source::Stdin => self.write_input(),
-                    Source::Client(at) => self.serve(at, flags),
-                }
-            }
-            self.forget_gone();
-            if ended {
-                // Its processes are all gone, so that this comes to an end: at most what the pipes hold.
-                for which in 0..self.ends.outputs.len() {
-                    while self.read(which, &mut log) {}
-                }
-                return Ok(log);
-            }
+    /// Adds what is to be waited for.
+    pub(super) fn watch<'fd, S: Copy>(&'fd self, set: &mut PollSet<'fd, S>, wrap: impl Fn(Stream) -> S) {
+        if self.clients.len() < MAX_CLIENTS {
+            set.add(wrap(Stream::Listener), &self.listener, PollFlags::POLLIN);
         }
-    }
-
-    fn wait(&self, init: &OwnedFd) -> Result<Vec<(Source, PollFlags)>, EngineError> {
-        let mut sources = vec![Source::Init, Source::Listener];
-        let mut slots = vec![
-            PollFd::new(init.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-        ];
         let behind = self.clients.iter().any(Client::is_behind);
         for (at, output) in self.ends.outputs.iter().enumerate() {
             if let (Some(fd), false) = (output, behind) {
-                sources.push(Source::Output(at));
-                slots.push(PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+                set.add(wrap(Stream::Output(at)), fd, PollFlags::POLLIN);
             }
         }
         if let (Some(fd), false) = (&self.ends.stdin, self.input.is_empty()) {
-            sources.push(Source::Stdin);
-            slots.push(PollFd::new(fd.as_fd(), PollFlags::POLLOUT));
+            set.add(wrap(Stream::Stdin), fd, PollFlags::POLLOUT);
         }
         for (at, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();
@@ -101,27 +85,31 @@ impl Streams {
             if client.is_behind() {
                 flags |= PollFlags::POLLOUT;
             }
-            sources.push(Source::Client(at));
-            slots.push(PollFd::new(client.socket.as_fd(), flags));
+            set.add(wrap(Stream::Client(at)), &client.socket, flags);
         }
-        loop {
-            match poll(&mut slots, PollTimeout::NONE) {
-                Err(Errno::EINTR) => {}
-                result => {
-                    result.map_err(SysError::on("poll", ""))?;
-                    break;
-                }
-            }
+    }
+
+    /// Does what is possible now. After the last of a round, [`Streams::forget_gone`].
+    pub(super) fn handle(&mut self, stream: Stream, flags: PollFlags, log: &mut logs::Writer) {
+        match stream {
+            Stream::Listener => self.accept(),
+            Stream::Output(which) => drop(self.read(which, log)),
+            Stream::Stdin => self.write_input(),
+            Stream::Client(at) => self.serve(at, flags),
         }
-        let ready = |slot: &PollFd<'_>| slot.revents().unwrap_or(PollFlags::empty());
-        Ok(sources.into_iter().zip(slots.iter().map(ready)).filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    /// Reads what is left. The container's processes are all gone, so that this comes to an end: at most what the
+    /// pipes hold.
+    pub(super) fn drain(&mut self, log: &mut logs::Writer) {
+        for which in 0..self.ends.outputs.len() {
+            while self.read(which, log) {}
+        }
     }
 
     fn accept(&mut self) {
         // A client that broke off meanwhile is none; with too many, the next one waits until one leaves.
-        if let Ok(socket) = socket::accept(&self.listener)
-            && self.clients.len() < MAX_CLIENTS
-        {
+        if let Ok(socket) = socket::accept(&self.listener) {
             self.clients.push(Client::new(socket, Wanted::default(), false));
         }
     }
@@ -163,9 +151,9 @@ impl Streams {
                     self.input.extend_from_slice(&bytes);
                     self.write_input();
                 }
-                Some(Request::StdinEof) => self.end_input(),
+                Some(Request::StdinEof) if self.rule != InputRule::Kept => self.end_input(),
                 Some(Request::Resize { rows, columns }) => self.resize(rows, columns),
-                Some(Request::Stdin(_)) | None => {}
+                Some(Request::Stdin(_) | Request::StdinEof) | None => {}
             }
         } else if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL) {
             client.hang_up();
@@ -209,38 +197,39 @@ impl Streams {
         }
     }
 
-    fn forget_gone(&mut self) {
-        if self.clients.iter().any(|client| client.is_gone() && client.owns_stdin) {
+    /// Drops the clients that went away.
+    pub(super) fn forget_gone(&mut self) {
+        let ends = |client: &Client| match self.rule {
+            InputRule::Command => client.owns_stdin,
+            InputRule::FirstClient => client.streams.stdin,
+            InputRule::Kept => false,
+        };
+        if self.clients.iter().any(|client| client.is_gone() && ends(client)) {
             self.end_input();
         }
         self.clients.retain(|client| !client.is_gone());
     }
 
-    /// Tells every client how it ended, and stays until they have taken all of it or are gone. Nothing of
-    /// the container is held any more.
-    pub(super) fn linger(mut self, exit: Exit) {
-        self.ends = Ends { stdin: None, outputs: [None, None] };
+    /// Tells every client how it ended, and gives those that have not taken all of it yet. Nothing of the container
+    /// is held any more.
+    pub(super) fn say_goodbye(self, exit: Exit) -> Vec<Client> {
         let frame = FromMonitor::Exit(exit).encode();
-        for client in &mut self.clients {
+        let mut clients = self.clients;
+        // Who is about to connect is told too: it asked before the end was recorded.
+        while clients.len() < MAX_CLIENTS
+            && let Ok(true) = is_readable(&self.listener)
+            && let Ok(socket) = socket::accept(&self.listener)
+        {
+            clients.push(Client::new(socket, Wanted::default(), false));
+        }
+        for client in &mut clients {
             client.send(&frame);
         }
-        loop {
-            self.clients.retain(Client::is_behind);
-            if self.clients.is_empty() {
-                return;
-            }
-            let mut slots: Vec<PollFd<'_>> = self
-                .clients
-                .iter()
-                .map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLOUT))
-                .collect();
-            match poll(&mut slots, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return,
-            }
-            for client in &mut self.clients {
-                client.flush();
-            }
-        }
+        clients.retain(Client::is_behind);
+        clients
     }
+}
+
+fn is_readable(fd: &OwnedFd) -> Result<bool, Errno> {
+    poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).map(|count| count > 0)
 }

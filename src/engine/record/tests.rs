@@ -79,6 +79,7 @@ fn the_lock_tells_who_runs() {
         started: Some(Timestamp::now()),
         finished: Timestamp::now(),
         error: None,
+        restarts: 0,
     };
     write_json(&engine.directory(&id).join("exit.json"), &ended, Durability::Volatile).unwrap();
     assert!(matches!(engine.status(&id).unwrap(), Status::Exited(found) if found == ended));

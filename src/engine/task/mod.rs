@@ -15,6 +15,8 @@ use super::record::Version;
 use super::timestamp::Timestamp;
 
 pub(in crate::engine) mod cgroup;
+mod client;
+pub mod control;
 mod create;
 pub(in crate::engine) mod files;
 pub(in crate::engine) mod join;
@@ -29,6 +31,7 @@ pub mod teardown;
 mod update;
 mod validate;
 pub mod verbs;
+pub mod worker;
 
 pub use verbs::{
     ContainerRequest, Events, Exec, ExecRequest, ExecStdio, LinkStats, Next, Stats, TaskEvent, TaskStats,

@@ -76,6 +76,7 @@ impl Engine {
             started: Some(run.started),
             finished: Timestamp::now(),
             error: Some("its monitor was killed".to_owned()),
+            restarts: 0,
         };
         write_json(&self.directory(&id).join("exit.json"), &ended, record.durability())?;
         self.discard_run(&id)

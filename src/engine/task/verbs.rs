@@ -2,8 +2,11 @@
 //!
 //! Every call blocks; an asynchronous caller makes it on a thread of its own. None of them forks: what needs a
 //! single-threaded process is done by the task's monitor, which is asked over its control socket.
-use super::{TaskRecord, TaskSpec, TaskStatus, create, remove, stats, update};
+use super::client::{Control, answer_limit};
+use super::control::{self, MAX_PACKET, Reply, Request};
+use super::{TaskRecord, TaskSpec, TaskStatus, create, remove, stats, teardown, update};
 use crate::engine::Engine;
+use crate::engine::client::wait_readable;
 use crate::engine::error::EngineError;
 use crate::engine::names::Id;
 use crate::engine::options::{Limits, Options};
@@ -12,6 +15,7 @@ use crate::engine::specgen::process::Overrides;
 use crate::engine::timestamp::Timestamp;
 use crate::image::store::{Image, Store};
 pub use crate::runtime::cgroup::stats::Stats;
+use crate::sys::packet::{Received, try_peek, try_receive, try_send};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -69,17 +73,33 @@ pub struct Exec {
     /// Its process id on the host.
     pub pid: i32,
     connection: OwnedFd,
+    task: String,
 }
 
 impl Exec {
     /// Waits for its end: its exit code, or `None` if `limit` passed first.
-    pub fn wait(&self, _limit: Option<Duration>) -> Result<Option<u8>, EngineError> {
-        Err(not_built("exec"))
+    pub fn wait(&self, limit: Option<Duration>) -> Result<Option<u8>, EngineError> {
+        if !wait_readable(&self.connection, limit)? {
+            return Ok(None);
+        }
+        // It stays where it is, so that whoever asks again gets the same answer.
+        let mut buffer = [0; 256];
+        let lost = || EngineError::TaskLost { id: self.task.clone() };
+        match try_peek(&self.connection, &mut buffer) {
+            Received::Packet(length) => match control::decode(&buffer[..length])? {
+                Reply::Exited { code } => Ok(Some(code)),
+                _ => Err(lost()),
+            },
+            Received::Nothing => Ok(None),
+            Received::Gone => Err(lost()),
+        }
     }
 
     /// Kills it and what it started, as far as that is in its own process group.
     pub fn kill(&self) -> Result<(), EngineError> {
-        Err(not_built("exec"))
+        // One that has ended, or whose monitor has, needs no more; the socket is never full of requests.
+        let _ = try_send(&self.connection, &control::encode(&Request::KillExec)?);
+        Ok(())
     }
 }
 
@@ -113,7 +133,8 @@ pub struct LinkStats {
 }
 
 /// Something that happened in a task.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TaskEvent {
     /// A container runs; also after it was started again.
     Started {
@@ -146,7 +167,15 @@ pub struct Events {
 impl Events {
     /// The next event if there is one already; `Gone` when the monitor has ended. Never blocks.
     pub fn try_next(&mut self) -> Result<Next, EngineError> {
-        Err(not_built("events"))
+        let mut buffer = [0; MAX_PACKET];
+        match try_receive(&self.connection, &mut buffer) {
+            Received::Packet(length) => match control::decode(&buffer[..length])? {
+                Reply::Event(event) => Ok(Next::Event(event)),
+                _ => Err(EngineError::Frame { peer: "monitor", reason: "no event" }),
+            },
+            Received::Nothing => Ok(Next::Later),
+            Received::Gone => Ok(Next::Gone),
+        }
     }
 }
 
@@ -173,8 +202,22 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::NameInUse`] with the id of the task that has the name.
-    pub fn run_task(&self, _spec: TaskSpec) -> Result<TaskRecord, EngineError> {
-        Err(not_built("run_task"))
+    pub fn run_task(&self, spec: TaskSpec) -> Result<TaskRecord, EngineError> {
+        let (record, lock) = self.make_task(spec)?;
+        let id = record.id()?;
+        self.spawn_monitor(&id, lock).inspect_err(|_| self.undo_task(&record, &id))?;
+        Ok(record)
+    }
+
+    /// A task whose monitor could not be started, or was killed, is of no use to anybody.
+    fn undo_task(&self, record: &TaskRecord, id: &Id) {
+        // The first error is the one to tell; what cannot be removed now, the next recovery finds. Its monitor has the
+        // lock while it is there, and then removes the task by itself.
+        if let Ok(Some(_lock)) = self.try_task_lock(id)
+            && teardown::tear_down(self, record).is_ok()
+        {
+            let _ = self.discard_task(id, &record.spec.name);
+        }
     }
 
     /// All tasks, newest first.
@@ -206,8 +249,14 @@ impl Engine {
 
     /// Stops all containers (their stop signal, after `grace` SIGKILL) and removes what was made for the task, but
     /// its records. One that is stopped stays so.
-    pub fn stop_task(&self, _id: &Id, _grace: Option<Duration>) -> Result<(), EngineError> {
-        Err(not_built("stop_task"))
+    pub fn stop_task(&self, id: &Id, grace: Option<Duration>) -> Result<(), EngineError> {
+        if self.stop_by_monitor(id, grace)? {
+            return Ok(());
+        }
+        let record = self.task_record(id)?.ok_or_else(|| self.task_shelf().missing(id.as_str()))?;
+        // It is about to end, or another process cleans up after it.
+        drop(self.wait_task_lock(id)?);
+        self.recover_task(&record).map(drop)
     }
 
     /// Stops a task at once and removes it with its containers.
@@ -228,23 +277,30 @@ impl Engine {
 
     /// Starts a container of a task; returns when its program was executed. `stop`, `kill`, `wait` and `delete` are
     /// those of every container.
-    pub fn start_in_task(&self, _record: &Record) -> Result<(), EngineError> {
-        Err(not_built("start_in_task"))
+    pub fn start_in_task(&self, record: &Record) -> Result<(), EngineError> {
+        let start = Request::Start { container: record.id.clone() };
+        Control::of(self, record)?.call(&start, answer_limit(None))
     }
 
     /// Adds a process to a running container of a task.
     pub fn exec_in_task(
         &self,
-        _record: &Record,
-        _request: &ExecRequest,
-        _stdio: ExecStdio,
+        record: &Record,
+        request: &ExecRequest,
+        stdio: ExecStdio,
     ) -> Result<Exec, EngineError> {
-        Err(not_built("exec_in_task"))
+        let control = Control::of(self, record)?;
+        let (reply, console) = control.exec(record, request, &stdio)?;
+        let Reply::Executed { pid } = reply else {
+            return Err(EngineError::Frame { peer: "monitor", reason: "no process" });
+        };
+        Ok(Exec { console, pid, connection: control.socket, task: record.task.clone().unwrap_or_default() })
     }
 
     /// Makes the monitor open the container's log again after somebody renamed it.
-    pub fn reopen_log(&self, _record: &Record) -> Result<(), EngineError> {
-        Err(not_built("reopen_log"))
+    pub fn reopen_log(&self, record: &Record) -> Result<(), EngineError> {
+        let reopen = Request::ReopenLog { container: record.id.clone() };
+        Control::of(self, record)?.call(&reopen, answer_limit(None))
     }
 
     /// Changes limits of a container; what is absent stays.
@@ -269,8 +325,12 @@ impl Engine {
     }
 
     /// What happens in a task from now on; `None` if it has no monitor.
-    pub fn task_events(&self, _id: &Id) -> Result<Option<Events>, EngineError> {
-        Ok(None)
+    pub fn task_events(&self, id: &Id) -> Result<Option<Events>, EngineError> {
+        let Some(control) = Control::connect(self, id)? else { return Ok(None) };
+        match control.call(&Request::Subscribe, answer_limit(None)) {
+            Err(EngineError::TaskLost { .. }) => Ok(None),
+            result => result.map(|()| Some(Events { connection: control.socket })),
+        }
     }
 }
 
