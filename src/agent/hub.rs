@@ -12,7 +12,7 @@ use crate::engine::names::Id;
 use crate::engine::record::Status;
 use crate::engine::task::{Events, Next, TaskEvent, TaskStatus};
 use crate::engine::timestamp::Timestamp;
-use crate::error::chain;
+use crate::error::{ErrorKind, Kind, chain};
 use crate::sys::reactor::{self, AsyncFd};
 use crate::sys::{SysError, process};
 use std::collections::{HashMap, HashSet};
@@ -193,9 +193,13 @@ impl Watcher {
 
     /// Tells what the records say and was not told; `true` if the task is stopped or gone.
     async fn catch_up(&mut self) -> bool {
+        // If its monitor was killed, what it left is cleaned up and recorded.
+        if let Err(error) = self.node.blocking(|node| node.engine.recover_tasks()).await {
+            tracing::warn!(task = %self.id, "cannot recover tasks: {}", chain(&error));
+        }
         let seen = match self.look().await {
             Ok(seen) => seen,
-            Err(EngineError::NoSuchContainer { .. }) => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.tell(TaskEvent::Stopped);
                 return true;
             }

@@ -102,6 +102,10 @@ async fn serve(engine: Engine, config: Config) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Runtime)?;
     let node = Node::new(engine, config)?;
+    if let Err(error) = node.blocking(|node| node.engine.recover_tasks()).await {
+        // One task that cannot be cleaned up is no reason to serve none.
+        tracing::warn!("cannot recover tasks: {}", chain(&error));
+    }
     // Before a door opens: who comes through it finds every event.
     node.watch_all().await?;
     let (tell, stop) = watch::channel(false);

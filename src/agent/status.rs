@@ -106,15 +106,15 @@ impl Board {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner).push(door);
     }
 
-    /// Notes what is known of a file of static pods.
-    pub fn manifest(&self, report: ManifestReport) {
+    /// Notes what is known of a static pod, by the name of its task, or of a file that is none, by its name.
+    pub fn manifest(&self, key: &str, report: ManifestReport) {
         let mut all = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(report.file.clone(), report);
+        all.insert(key.to_owned(), report);
     }
 
-    /// Forgets a file that is gone.
-    pub fn forget_manifest(&self, file: &str) {
-        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).remove(file);
+    /// Forgets what is gone.
+    pub fn forget_manifest(&self, key: &str) {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
