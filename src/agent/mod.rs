@@ -52,7 +52,7 @@ pub struct Node {
     /// Images on their way.
     pub pulls: pull::Pulls,
     /// Streams of exec, attach and port-forward that clients were promised.
-    pub streams: streaming::Streams,
+    pub streams: Arc<streaming::Streams>,
     /// Which tasks' events come to `events`.
     pub hub: hub::Hub,
     /// What `corten agent status` tells.
@@ -84,7 +84,7 @@ impl Node {
             events,
             metrics: metrics::Metrics::default(),
             pulls: pull::Pulls::default(),
-            streams,
+            streams: Arc::new(streams),
             hub: hub::Hub::default(),
             status: status::Board::default(),
         }))

@@ -3,19 +3,18 @@
 //! Three bounds hold whatever the process does: of each output only the first bytes are kept (the rest is read and
 //! dropped, so that the process does not block: CVE-2022-31030); after its end nobody waits for what it left running
 //! with its outputs open (CVE-2026-53495); and when its time is over, or whoever asked has gone, it is killed.
+use super::Node;
 use super::error::StreamError;
-use crate::agent::Node;
+use super::running::{Abandoned, Running, output};
 use crate::engine::EngineError;
 use crate::engine::record::Record;
 use crate::engine::task::{Exec, ExecRequest, ExecStdio};
 use crate::sys::SysError;
-use crate::sys::reactor::{self, AsyncFd};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// How long an output is read on after the end of the process, if something else holds it open. What the process
@@ -68,25 +67,17 @@ async fn run(
     let (stdout, theirs_out) = output()?;
     let (stderr, theirs_err) = output()?;
     let stdio = ExecStdio::Fds { stdin: None, stdout: Some(theirs_out), stderr: Some(theirs_err) };
-    let mut exec = Running::start(node, move |node| start(node, stdio)).await?;
+    let (mut running, _) = Running::start(node, Abandoned::Killed, move |node| start(node, stdio)).await?;
     let (ended, end) = watch::channel(None);
     let end_of_process = async {
-        let code = exec.ended().await;
+        let code = running.ended().await;
         ended.send_replace(Some(Instant::now() + DRAIN));
         code
     };
     let (code, stdout, stderr) =
         tokio::join!(end_of_process, collect(stdout, end.clone(), limit), collect(stderr, end, limit));
     let exit_code = code?;
-    exec.forget();
     Ok(ExecSyncResult { stdout: stdout?, stderr: stderr?, exit_code })
-}
-
-/// A pipe: our end and that of the process.
-pub(super) fn output() -> Result<(pipe::Receiver, OwnedFd), SysError> {
-    let (ours, theirs) =
-        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(SysError::on("pipe2", ""))?;
-    Ok((pipe::Receiver::from_owned_fd(ours).map_err(SysError::io("fcntl", "pipe"))?, theirs))
 }
 
 /// Reads until the end, or until the moment that `end` tells; keeps the first `limit` bytes.
@@ -114,91 +105,5 @@ async fn collect(
         }
         let room = limit.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..length.min(room)]);
-    }
-}
-
-/// A process that was added to a container, and that is killed when this is dropped before its end.
-#[derive(Debug)]
-pub(super) struct Running {
-    exec: Option<Arc<Exec>>,
-    /// A descriptor of the same connection, for waiting.
-    readable: AsyncFd<OwnedFd>,
-}
-
-impl Running {
-    /// Starts it on a thread for blocking calls. If this future is dropped meanwhile, the process is killed as soon
-    /// as it is there.
-    pub(super) async fn start(
-        node: &Arc<Node>,
-        start: impl FnOnce(&Node) -> Result<Exec, EngineError> + Send + 'static,
-    ) -> Result<Self, StreamError> {
-        let node = Arc::clone(node);
-        let (answer, started) = oneshot::channel();
-        let thread = tokio::task::spawn_blocking(move || {
-            if let Err(Ok(exec)) = answer.send(start(&node)) {
-                kill(&exec);
-            }
-        });
-        let exec = match started.await {
-            Ok(exec) => exec?,
-            Err(_) => match thread.await {
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                // The agent ends, and with it the thread that would have started it.
-                _ => return Err(StreamError::Closed),
-            },
-        };
-        let readable = exec
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(SysError::io("dup", "connection to a monitor"))
-            .and_then(|fd| reactor::watch(fd, Interest::READABLE));
-        let exec = Arc::new(exec);
-        match readable {
-            Ok(readable) => Ok(Self { exec: Some(exec), readable }),
-            Err(error) => {
-                kill(&exec);
-                Err(error.into())
-            }
-        }
-    }
-
-    /// Waits for its end.
-    pub(super) async fn ended(&mut self) -> Result<u8, StreamError> {
-        loop {
-            let mut ready = self
-                .readable
-                .readable()
-                .await
-                .map_err(SysError::io("epoll_wait", "connection to a monitor"))?;
-            let exec = self.exec.as_ref().ok_or(StreamError::Closed)?;
-            match exec.wait(Some(Duration::ZERO))? {
-                Some(code) => return Ok(code),
-                None => ready.clear_ready(),
-            }
-        }
-    }
-
-    /// It may go on, or has ended.
-    pub(super) fn forget(&mut self) {
-        self.exec = None;
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(exec) = self.exec.take() {
-            // It asks the monitor, which may take its time.
-            tokio::task::spawn_blocking(move || kill(&exec));
-        }
-    }
-}
-
-fn kill(exec: &Exec) {
-    if let Err(error) = exec.kill() {
-        tracing::warn!(
-            pid = exec.pid,
-            "cannot kill a process that nobody waits for: {}",
-            crate::error::chain(&error)
-        );
     }
 }

@@ -13,17 +13,47 @@
 use super::serve::{Open, Stop};
 use super::{AgentError, Node};
 use crate::engine::names::Id;
+use crate::error::chain;
+use backend::Tasks;
+use http::Door;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
+mod backend;
+mod channel;
 mod error;
 mod exec_sync;
+mod forward;
+mod http;
+mod monitor;
+mod process;
+mod remote;
+mod running;
+mod spdy;
 mod tokens;
+mod websocket;
 
 pub use error::StreamError;
 pub use exec_sync::{ExecSyncResult, exec_sync};
 use tokens::Tokens;
+
+/// The door's name.
+const DOOR: &str = "streaming";
+/// Connections at a time; more wait.
+const MAX_CONNECTIONS: usize = 1024;
+/// A client has this long to say what it wants.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Most bytes of a request's head.
+const MAX_REQUEST: usize = 64 * 1024;
+/// How long nothing is accepted after that failed.
+const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Which streams a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -141,6 +171,57 @@ impl Streams {
 ///
 /// # Errors
 /// It cannot listen.
-pub async fn open(_node: &Arc<Node>, _stop: Stop) -> Result<Open, AgentError> {
-    Err(AgentError::NotBuilt { door: "streaming" })
+pub async fn open(node: &Arc<Node>, mut stop: Stop) -> Result<Open, AgentError> {
+    let listen = &node.config.streaming.listen;
+    let failed = |source| AgentError::Listen { door: DOOR, address: listen.clone(), source };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    // It is opened once.
+    let _ = node.streams.address.set(address);
+    let door = Door { streams: Arc::clone(&node.streams), backend: Arc::new(Tasks::new(Arc::clone(node))) };
+    let serving = async move {
+        tokio::select! {
+            () = serve(listener, Arc::new(door)) => {}
+            () = stop.asked() => {}
+        }
+        Ok(())
+    };
+    Ok(Open { name: DOOR, address: address.to_string(), serving: Box::pin(serving) })
+}
+
+/// Accepts connections for ever.
+async fn serve(listener: TcpListener, door: Arc<Door>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // It is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let connection = match listener.accept().await {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                // A client that has left already, or no descriptors: there will be some when others leave.
+                tracing::warn!("cannot accept a stream's connection: {error}");
+                tokio::time::sleep(BACK_OFF).await;
+                continue;
+            }
+        };
+        // What people type is sent at once; without it, it is late and no more.
+        let _ = connection.set_nodelay(true);
+        let (door, place) = (Arc::clone(&door), Arc::new(place));
+        let service = service_fn(move |request| {
+            let (door, place) = (Arc::clone(&door), Arc::clone(&place));
+            async move { Ok::<_, Infallible>(http::answer(door, place, request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HANDSHAKE)
+            .max_buf_size(MAX_REQUEST)
+            .serve_connection(TokioIo::new(connection), service)
+            .with_upgrades();
+        tokio::spawn(async move {
+            // A client that asks nothing, or nonsense, was told or has left.
+            if let Err(error) = connection.await {
+                tracing::debug!("streaming: {}", chain(&error));
+            }
+        });
+    }
 }
