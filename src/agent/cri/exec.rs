@@ -94,11 +94,9 @@ impl Cri {
     /// `Attach`
     pub async fn attach(self: &Arc<Self>, request: AttachRequest) -> Result<AttachResponse> {
         let AttachRequest { stdin, stdout, stderr, tty, .. } = request;
-        check_streams(Wanted { stdin, stdout, stderr, tty })?;
+        let wanted = Wanted { stdin, stdout, stderr, tty };
+        check_streams(wanted)?;
         let found = self.running(request.container_id).await?;
-        // What the container has counts, not what the client believes.
-        let tty = found.record.options.tty;
-        let wanted = Wanted { stdin, stdout, stderr: stderr && !tty, tty };
         Ok(AttachResponse {
             url: self.node.streams.attach_url(AttachTicket { container: found.id, wanted })?,
         })

@@ -84,7 +84,8 @@ pub struct ExecTicket {
 pub struct AttachTicket {
     /// The container.
     pub container: Id,
-    /// Its streams; `tty` says whether the container was made with a terminal.
+    /// The streams that the client will open. What the container has may differ: without a terminal it has no size,
+    /// with one it has no standard error, whatever the client believes.
     pub wanted: Wanted,
 }
 

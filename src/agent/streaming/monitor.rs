@@ -40,13 +40,13 @@ pub(super) async fn attach(
     let monitor = Arc::new(Monitor { socket });
     let queue = |wanted: bool| wanted.then(|| mpsc::channel(FRAMES)).unzip();
     let (stdout, from_stdout) = queue(wanted.stdout);
-    let (stderr, from_stderr) = queue(wanted.stderr && !wanted.tty);
+    let (stderr, from_stderr) = queue(wanted.stderr);
     let stdin = wanted.stdin.then(|| Sink::Monitor(Arc::clone(&monitor), record.options.task.stdin_once));
     Ok(Process {
         stdin,
         stdout: from_stdout.map(Source::Queue),
         stderr: from_stderr.map(Source::Queue),
-        size: wanted.tty.then(|| Size::Monitor(Arc::clone(&monitor))),
+        size: record.options.tty.then(|| Size::Monitor(Arc::clone(&monitor))),
         end: Box::pin(async move { monitor.follow(&id, stdout, stderr).await }),
     })
 }

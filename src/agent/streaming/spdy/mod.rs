@@ -362,4 +362,3 @@ impl<Io: AsyncRead> Reader<Io> {
         Ok(())
     }
 }
-
