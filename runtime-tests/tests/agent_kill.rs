@@ -1,6 +1,8 @@
 //! The agent is killed again and again: no task notices.
 //!
 //! `CORTEN_TEST_AGENT_KILLS` sets how often; 5 if absent.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use runtime_tests::cri::lines_of;
 use runtime_tests::{Agent, command, events};
 use serde_json::json;

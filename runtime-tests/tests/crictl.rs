@@ -1,4 +1,6 @@
 //! A pod's whole life under crictl, and what it refuses.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use runtime_tests::agent::IMAGE;
 use runtime_tests::cri::{BUSYBOX, NGINX, lines_of, published};
 use runtime_tests::terminal::OnTerminal;

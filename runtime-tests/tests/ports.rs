@@ -1,4 +1,6 @@
 //! A published port loses no request, wherever they come from.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use runtime_tests::Agent;
 use runtime_tests::cri::{NGINX, all_answered, published};
 use serde_json::json;

@@ -1,6 +1,8 @@
 //! Pods come and go in waves, and everything is back where it was.
 //!
 //! `CORTEN_TEST_WAVE_PODS` sets how many; 40 if absent.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use runtime_tests::{Agent, leaks};
 use serde_json::json;
 use std::time::Duration;
