@@ -23,6 +23,7 @@ cni_plugins = ["/usr/lib/cni"]}
 "k8s.gcr.io" = "http://$registry"
 "gcr.io" = "http://$registry"
 TOML
+printf 'runtime-endpoint: unix://%s/cri.sock\ntimeout: 30\n' "$dir" > "$dir/crictl.yaml"
 [ -z "${AGENT_CONFIG:-}" ] || cat "$AGENT_CONFIG" >> "$dir/config.toml"
 
 # Says "bound" and then "ready", when the agent has told it so.
@@ -41,7 +42,7 @@ NOTIFY_SOCKET=$dir/notify "$corten" --root "$dir/root" --state "$dir/state" agen
 agent=$!
 end() {
     if kill -0 $agent 2>/dev/null; then
-        local crictl=(target/cri-tools/crictl --config "$dir/crictl.yaml" -t 30s -r "unix://$dir/cri.sock")
+        local crictl=(target/cri-tools/crictl --config "$dir/crictl.yaml")
         "${crictl[@]}" pods -q 2>/dev/null | xargs -r "${crictl[@]}" rmp -f > /dev/null 2>&1 || true
         kill $agent
         wait $agent || true
