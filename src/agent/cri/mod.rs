@@ -19,6 +19,7 @@ pub mod api {
 mod container;
 mod container_spec;
 mod container_status;
+mod deadline;
 mod error;
 mod events;
 mod exec;

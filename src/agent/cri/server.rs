@@ -1,6 +1,7 @@
 //! The socket and what a client may do to it.
 use super::api::image_service_server::ImageServiceServer;
 use super::api::runtime_service_server::RuntimeServiceServer;
+use super::deadline::Deadline;
 use super::{Cri, images, runtime};
 use crate::agent::AgentError;
 use crate::agent::serve::{Open, Stop};
@@ -56,8 +57,8 @@ pub async fn open(cri: Arc<Cri>, mut stop: Stop) -> Result<Open, AgentError> {
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(runtime)
-        .add_service(images)
+        .add_service(Deadline(runtime))
+        .add_service(Deadline(images))
         .serve_with_incoming_shutdown(Incoming { listener, pause: None }, async move { stop.asked().await });
     let address = path.display().to_string();
     Ok(Open {
