@@ -1,4 +1,4 @@
-use crate::world::{World, id, next, next_event};
+use crate::world::{World, id, next, next_event, until};
 use corten::engine::record::Status;
 use corten::engine::task::{ExecRequest, ExecStdio, Next, TaskEvent, TaskStatus};
 use runtime_tests::events;
@@ -32,6 +32,8 @@ fn a_task_lives_and_dies_with_its_containers() {
     let sleeper =
         world.started(&task, "whole-two", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done");
     assert!(matches!(world.status(&sleeper), Status::Running(_)));
+    // Before it has set its trap, it is deaf to the signal.
+    until(|| world.output(&sleeper) == "ready\n");
     let begun = Instant::now();
     world.engine.stop_task(&id(&task), None).unwrap();
     println!("stop_task: {:?}", begun.elapsed());

@@ -192,3 +192,13 @@ pub fn next_event(events: &mut Events) -> TaskEvent {
         other => panic!("{other:?}"),
     }
 }
+
+/// Looks until it is so: for what the kernel sends no event of.
+#[track_caller]
+pub fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + events::patience();
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it never became so");
+        std::thread::yield_now();
+    }
+}

@@ -333,7 +333,3 @@ impl Engine {
         }
     }
 }
-
-fn not_built(what: &str) -> EngineError {
-    EngineError::NotBuilt { flag: "tasks", value: what.to_owned(), reason: "tasks are not built yet" }
-}
