@@ -139,7 +139,7 @@ impl Links {
         // veth_open refuses (ENOTCONN) to bring up an end before both are there.
         peer.header.flags = LinkFlags::empty();
         peer.header.change_mask = LinkFlags::empty();
-        let message = new_link(
+        let mut message = new_link(
             veth.name,
             vec![
                 LinkAttribute::Mtu(veth.mtu),
@@ -150,7 +150,22 @@ impl Links {
                 ]),
             ],
         );
-        self.create("RTM_NEWLINK", veth.name, RouteNetlinkMessage::NewLink(message))
+        message.header.flags = LinkFlags::empty();
+        message.header.change_mask = LinkFlags::empty();
+        self.create("RTM_NEWLINK", veth.name, RouteNetlinkMessage::NewLink(message))?;
+        // A port of a bridge needs no address. Linux 6.18 refuses to be told so with the link itself (EAFNOSUPPORT:
+        // there is no IPv6 on it yet), and with its coming up it would be too late: do_setlink sets flags first.
+        let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let mut message = new_link(veth.name, vec![LinkAttribute::AfSpecUnspec(vec![no_address])]);
+        message.header.flags = LinkFlags::empty();
+        message.header.change_mask = LinkFlags::empty();
+        match self.ask("RTM_SETLINK", veth.name, RouteNetlinkMessage::SetLink(message), NLM_F_ACK) {
+            // A host without IPv6.
+            Err(SysError { errno: Errno::EAFNOSUPPORT, .. }) => {}
+            result => drop(result?),
+        }
+        let message = RouteNetlinkMessage::SetLink(new_link(veth.name, Vec::new()));
+        self.ask("RTM_SETLINK", veth.name, message, NLM_F_ACK).map(drop)
     }
 
     /// Brings a link up.
