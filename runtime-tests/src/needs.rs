@@ -72,6 +72,15 @@ pub fn cri_tool(name: &str) -> PathBuf {
     required(name, dir.join(name), "scripts/cri-tools.sh")
 }
 
+/// aws, or the python3 that has boto3.
+pub fn aws_tool(name: &str) -> PathBuf {
+    let dir = std::env::var_os("CORTEN_AWS_TOOLS").map_or_else(
+        || target_dir().parent().expect("target/ is above target/<triple>").join("aws-tools"),
+        PathBuf::from,
+    );
+    required(name, dir.join("bin").join(name), "scripts/aws-tools.sh")
+}
+
 /// A program of the host, looked up in PATH.
 pub fn program(name: &str, package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();

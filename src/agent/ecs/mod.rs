@@ -41,6 +41,7 @@ pub async fn open(node: &Arc<Node>, stop: Stop) -> Result<Open, AgentError> {
     let (keys, state) = loaded?;
     let state = Arc::new(state);
     let runner = run::Runner::new(Arc::clone(node), Arc::clone(&state));
+    runner.resume().await;
     let api = Arc::new(api::Api { node: Arc::clone(node), state, runner });
     http::open(api, keys, stop).await
 }
