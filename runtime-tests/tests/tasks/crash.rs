@@ -4,6 +4,7 @@ use corten::engine::task::{TaskEvent, TaskStatus};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_tests::events;
+use std::os::fd::AsFd;
 use std::process::Command;
 
 fn kill_now(pid: i32) {
@@ -135,4 +136,53 @@ fn the_end_of_who_made_the_task_is_not_its_end() {
     assert_ne!(fields[3], nix::unistd::getsid(None).unwrap().to_string());
     let name = Command::new("ps").args(["-o", "comm=", "-p", &monitor.to_string()]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&name.stdout).trim(), "corten-monitor");
+}
+
+#[test]
+fn the_death_of_who_makes_a_task_does_not_stop_its_monitor() {
+    let world = World::new();
+    let (task, lock) = world.engine.make_task(spec("alone")).unwrap();
+    let (ours, theirs) = corten::sys::socket::pair().unwrap();
+    corten::sys::socket::send(&ours, b"lock", &[lock.as_fd()]).unwrap();
+    let status = Command::new(runtime_tests::needs::corten())
+        .arg("monitor")
+        .args([&world.engine.root, &world.engine.state])
+        .arg(&task.id)
+        .stdin(theirs)
+        .status();
+    assert!(status.unwrap().success());
+    // As if we had been killed before the answer.
+    drop((ours, lock));
+    until(|| !matches!(world.engine.task_status(&id(&task)).unwrap(), TaskStatus::Making));
+    assert_eq!(world.ended(&world.started(&task, "alone-one", "exit 6")).code, 6);
+    world.engine.stop_task(&id(&task), None).unwrap();
+
+    // One that was killed before it gave the lock leaves a task that the next call removes.
+    let (task, lock) = world.engine.make_task(spec("abandoned")).unwrap();
+    drop(lock);
+    assert!(matches!(world.engine.task_status(&id(&task)).unwrap(), TaskStatus::Stopped { .. }));
+}
+
+#[test]
+fn a_monitor_that_is_killed_at_any_moment_of_a_start_leaves_nothing() {
+    let world = World::new();
+    for number in 0..10 {
+        let task = world.task(&format!("moment-{number}"));
+        let monitor = world.monitor(&task);
+        let first = world.started(&task, &format!("moment-{number}-a"), "sleep 1000");
+        let second = world.container(&task, &format!("moment-{number}-b"), "sleep 1000");
+        std::thread::scope(|scope| {
+            let start = scope.spawn(|| world.engine.start_in_task(&second));
+            std::thread::sleep(std::time::Duration::from_millis(number * 4));
+            kill_now(monitor);
+            // It was faster, or its monitor is lost.
+            let _ = start.join().unwrap();
+        });
+        // It and its workers die at about the same time.
+        until(|| matches!(world.engine.task_status(&id(&task)).unwrap(), TaskStatus::Stopped { .. }));
+        assert!(!world.status(&first).is_live());
+        until(|| !world.status(&second).is_live());
+        world.engine.remove_task(&world.store(), &id(&task)).unwrap();
+        assert!(world.engine.ids().unwrap().is_empty());
+    }
 }

@@ -1,4 +1,5 @@
 use crate::world::{World, id, next, next_event, until};
+use corten::engine::options::{Limits, Options};
 use corten::engine::record::Status;
 use corten::engine::task::{ExecRequest, ExecStdio, Next, TaskEvent, TaskStatus};
 use runtime_tests::events;
@@ -104,4 +105,16 @@ fn processes_are_added_to_containers() {
     let stdio = ExecStdio::Fds { stdin: null(), stdout: null(), stderr: null() };
     let error = world.engine.exec_in_task(&record, &request, stdio).unwrap_err();
     assert!(error.to_string().contains("/no/such"), "{error}");
+}
+
+#[test]
+fn a_container_that_wants_too_much_memory_is_told_so() {
+    let world = World::new();
+    let task = world.task("memory");
+    let limits = Limits { memory: Some(20 << 20), memory_swap: Some(20 << 20), ..Limits::default() };
+    let options = Options { limits, ..Options::default() };
+    let record = world.container_with(&task, "memory-one", "x=abcdefgh; while :; do x=$x$x; done", options);
+    world.engine.start_in_task(&record).unwrap();
+    let ended = world.ended(&record);
+    assert_eq!((ended.code, ended.oom_killed), (137, true));
 }

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is there of a container whose program was executed.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub fn begin(watch: &Watch, record: &Record, prepared: Prepared, monitor: Pid) -
     let run_directory = watch.engine.run_directory(&watch.id);
     let options = &record.options;
     let mode = if record.task.is_some() { TASK_LOG_MODE } else { OWN_LOG_MODE };
-    let log = open_log(&log_path(watch, record), mode).map_err(failed)?;
+    let log = watch.engine.log_path(record).and_then(|path| open_log(&path, mode)).map_err(failed)?;
     let (stdio, ends) = stdio(options.tty, options.interactive).map_err(|error| failed(error.into()))?;
     let request = CreateRequest {
         start: StartMode::AtOnce,
@@ -87,12 +87,6 @@ pub fn begin(watch: &Watch, record: &Record, prepared: Prepared, monitor: Pid) -
         None => ends,
     };
     Ok(Begun { started, ends, listener, log, time })
-}
-
-/// Where a container's log is.
-pub fn log_path(watch: &Watch, record: &Record) -> PathBuf {
-    let own = || watch.engine.directory(&watch.id).join("log");
-    record.options.task.log_path.clone().unwrap_or_else(own)
 }
 
 /// Who may read the log of a container at a shell: its owner.

@@ -23,7 +23,7 @@ use crate::engine::timestamp::Timestamp;
 use crate::sys::process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Somebody else has a container's lock for a moment: then its restart is tried again.
@@ -43,6 +43,8 @@ pub(super) struct Container {
     lock: Option<Lock>,
     /// The connection that waits for its start.
     asked: Option<u64>,
+    /// Connections that wait until it is held back for certain: no start is under way.
+    holding: Vec<u64>,
     /// It was asked to stop: when it is killed.
     pub(super) kill_at: Option<Instant>,
 }
@@ -77,6 +79,7 @@ impl Container {
             forgotten: false,
             lock: None,
             asked: None,
+            holding: Vec::new(),
             kill_at: None,
         }
     }
@@ -189,7 +192,7 @@ impl Monitor {
         let Some(lock) = self.engine.try_lock(&container.id).map_err(failed)? else { return Ok(false) };
         let (id, restarts) = (container.id.clone(), container.series.restarts);
         let (engine, task) = (self.engine.clone(), self.id.clone());
-        self.send_worker(Purpose::Start(id.clone()), WORK, &[], |errand| {
+        self.send_worker(Purpose::Start(id.clone()), WORK, &[lock.as_fd()], |errand| {
             jobs::start(engine, &task, id, restarts, errand)
         })?;
         let container = &mut self.containers[at];
@@ -249,6 +252,7 @@ impl Monitor {
         container.traits = report.traits;
         let asked = container.asked.take();
         self.answer(asked, Ok(()));
+        self.release_holders(id);
         self.publish(TaskEvent::Started { container: id.to_string(), pid: report.pid, time: report.time });
         Ok(())
     }
@@ -286,6 +290,27 @@ impl Monitor {
             self.publish(TaskEvent::Exited { container: id.to_string(), ended, restarts });
         }
         self.answer(asked, Err(failure));
+        self.release_holders(id);
+    }
+
+    /// No restart of this container from now on, until it is asked for; `forget` if it is being removed. A start that is
+    /// under way is over when this is answered. `false` if it will be answered later.
+    pub(super) fn hold_back(&mut self, id: &Id, connection: u64, forget: bool) -> bool {
+        let Some(container) = self.find_container(id) else { return true };
+        container.hold();
+        container.forgotten |= forget;
+        let starting = matches!(container.state, State::Starting);
+        if starting {
+            container.holding.push(connection);
+        }
+        !starting
+    }
+
+    fn release_holders(&mut self, id: &Id) {
+        let holding = self.find_container(id).map(|container| std::mem::take(&mut container.holding));
+        for connection in holding.into_iter().flatten() {
+            self.answer(Some(connection), Ok(()));
+        }
     }
 
     /// Init has ended, and is reaped here.

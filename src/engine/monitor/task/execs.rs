@@ -9,7 +9,7 @@ use crate::engine::task::control::{ExecHead, Reply, Report};
 use crate::sys::process;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// A process that runs.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ impl Monitor {
         }
         let (engine, task) = (self.engine.clone(), self.id.clone());
         // The worker's copies are in its own memory; ours are closed when this returns.
-        let keep = &fds;
-        self.send_worker(Purpose::Exec { connection }, WORK, keep, |errand| {
-            jobs::exec(&engine, &task, &id, head, keep, errand)
+        let keep: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        self.send_worker(Purpose::Exec { connection }, WORK, &keep, |errand| {
+            jobs::exec(&engine, &task, &id, head, &fds, errand)
         })
     }
 

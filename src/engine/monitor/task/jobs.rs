@@ -3,7 +3,7 @@ use crate::engine::Engine;
 use crate::engine::error::{EngineError, Failure};
 use crate::engine::exec::Request;
 use crate::engine::launch::prepare;
-use crate::engine::monitor::begin::{Begun, begin, failed, log_path};
+use crate::engine::monitor::begin::{Begun, begin, failed};
 use crate::engine::monitor::watch::Watch;
 use crate::engine::names::Id;
 use crate::engine::record::Record;
@@ -99,7 +99,7 @@ fn hand_over(watch: &Watch, record: &Record, begun: Begun, errand: &Errand) -> R
             restart: options.task.restart.clone(),
             stop_signal: options.stop_signal.0,
             stop_timeout: options.stop_timeout,
-            log: log_path(watch, record),
+            log: watch.engine.log_path(record)?,
         },
         streams: streams.map(Option::is_some),
     };

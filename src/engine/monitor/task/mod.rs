@@ -24,7 +24,7 @@ use nix::poll::PollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 mod connection;
@@ -114,8 +114,8 @@ struct Monitor {
     rest_at: Option<Instant>,
     /// When the last words are given up.
     over_at: Option<Instant>,
-    /// Held until the end.
-    _lock: OwnedFd,
+    /// Held until the end, also by the workers: whoever takes it knows that nobody works on the task any more.
+    lock: OwnedFd,
 }
 
 impl Monitor {
@@ -146,7 +146,7 @@ impl Monitor {
             stop: stop::Stop::default(),
             rest_at: None,
             over_at: None,
-            _lock: lock,
+            lock,
         };
         monitor.set_up()?;
         Ok(monitor)
@@ -297,15 +297,15 @@ impl Monitor {
         self.connections.shrink_to(8);
     }
 
-    /// Sends a worker, which gets `keep` of our descriptors.
+    /// Sends a worker, which gets `keep` of our descriptors, and the task's lock.
     fn send_worker(
         &mut self,
         purpose: Purpose,
         limit: Duration,
-        keep: &[OwnedFd],
+        keep: &[BorrowedFd<'_>],
         job: impl FnOnce(&crate::engine::task::worker::Errand) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let keep: Vec<_> = keep.iter().map(AsFd::as_fd).collect();
+        let keep: Vec<_> = keep.iter().copied().chain([self.lock.as_fd()]).collect();
         let worker = crate::engine::task::worker::spawn(limit, &keep, job)
             .map_err(|error| super::begin::failed(error.into()))?;
         self.workers.push(Some((worker, purpose)));

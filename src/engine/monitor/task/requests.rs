@@ -47,19 +47,8 @@ impl Monitor {
                 None
             }
             Request::ReopenLog { container } => Some(self.with_id(&container, Self::reopen)),
-            Request::Hold { container } => Some(self.with_id(&container, |monitor, id| {
-                if let Some(container) = monitor.find_container(id) {
-                    container.hold();
-                }
-                Ok(())
-            })),
-            Request::Forget { container } => Some(self.with_id(&container, |monitor, id| {
-                if let Some(container) = monitor.find_container(id) {
-                    container.hold();
-                    container.forgotten = true;
-                }
-                Ok(())
-            })),
+            Request::Hold { container } => self.hold(&container, number, false),
+            Request::Forget { container } => self.hold(&container, number, true),
             Request::Subscribe => {
                 self.connections[at].reply(&Reply::Done, None);
                 self.connections[at].role = Role::Subscriber;
@@ -73,6 +62,15 @@ impl Monitor {
         if let Some(answer) = answer {
             self.answer(Some(number), answer);
         }
+    }
+
+    fn hold(&mut self, container: &str, number: u64, forget: bool) -> Option<Result<(), Failure>> {
+        let mut now = true;
+        let result = self.with_id(container, |monitor, id| {
+            now = monitor.hold_back(id, number, forget);
+            Ok(())
+        });
+        now.then_some(result)
     }
 
     fn with_id(
