@@ -142,7 +142,7 @@ impl Image {
         for tool in [
             "sh", "true", "false", "cat", "echo", "ls", "id", "hostname", "sleep", "touch", "rm", "env",
             "grep", "mount", "stat", "kill", "ps", "wc", "head", "mkdir", "pwd", "dd", "nproc", "tty",
-            "stty", "seq",
+            "stty", "seq", "tail", "tr", "cut", "readlink", "uniq", "df", "mknod", "nc", "netstat",
         ] {
             base = base.hardlink(&format!("bin/{tool}"), "bin/busybox");
         }
