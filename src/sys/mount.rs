@@ -402,8 +402,17 @@ fn mount_setattr(
 /// old root with everything below it. `pivot_root(2)`, "pivot_root(".", ".")": the old root lies on top of
 /// the new one for a moment, so that no directory is needed for it.
 pub fn pivot_root(root: BorrowedFd<'_>) -> Result<(), SysError> {
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
+    let old =
+        nix::fcntl::open("/", flags, nix::sys::stat::Mode::empty()).map_err(SysError::on("open", "/"))?;
     nix::unistd::fchdir(root).map_err(SysError::on("fchdir", "new root"))?;
     nix::unistd::pivot_root(".", ".").map_err(SysError::on("pivot_root", "."))?;
+    // Before the detaching, because that would go on to the host, were any of these mounts still shared with it:
+    // they are where the container's root is to be shared. Only now, because it would have ended the sharing of
+    // what lies below the new root.
+    let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
+    set_attr(old.as_fd(), &slave, Scope::Tree, "old root")?;
+    nix::unistd::fchdir(&old).map_err(SysError::on("fchdir", "old root"))?;
     nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)
         .map_err(SysError::on("umount2", "old root"))?;
     // The working directory is still the old root's top; "/" is the new root in any case.
