@@ -131,7 +131,8 @@ fn devices_of_the_host() {
         "devices-some",
         "head -c 3 /dev/nought | wc -c; ls /dev/all; (exec 3< /dev/all/kmsg) && echo open; \
          mknod /tmp/kmem c 1 2; (exec 3< /tmp/kmem) 2> /dev/null || echo closed",
-        with(devices),
+        // The kernel wants this capability of who reads its messages.
+        Options { cap_add: vec!["SYSLOG".into()], ..with(devices) },
     );
     assert_eq!(text, "3\nkmsg\nopen\nclosed\n");
     for (wrong, why) in [
