@@ -10,6 +10,8 @@
 //! probe wait                    says "ready" and waits to be killed
 //! probe terminal                size of the terminal on standard input and what it is, as JSON
 //! probe count RATE TOTAL CODE   says RATE numbered lines a second, TOTAL in all, and exits with the code
+//! probe echo tcp|udp PORT       says "ready", answers every line or datagram with the asker's address and what it said
+//! probe ask tcp|udp TO TEXT     asks such a server at ADDRESS:PORT and says its answer; code 7 if there is none
 //! probe exit CODE               exits
 //! ```
 
@@ -19,7 +21,8 @@ use nix::unistd::{Gid, Uid, getgroups, getpgrp, getpid, getppid, getresgid, getr
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,6 +39,9 @@ fn main() -> ExitCode {
         ["wait"] => wait_forever(),
         ["terminal"] => say(&terminal()),
         ["count", rate, total, code] => return count(number(rate), number(total), number(code)),
+        ["echo", "tcp", port] => echo_tcp(port),
+        ["echo", "udp", port] => echo_udp(port),
+        ["ask", protocol, to, text] => return ask(protocol, to, text),
         ["exit", code] => return exit_code(number(code)),
         other => {
             eprintln!("probe: unknown words {other:?}");
@@ -43,6 +49,66 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+fn echo_tcp(port: &str) {
+    let listener = TcpListener::bind(format!("[::]:{port}"))
+        .or_else(|_| TcpListener::bind(format!("0.0.0.0:{port}")))
+        .expect("bind");
+    ready();
+    for stream in listener.incoming() {
+        let mut stream = stream.expect("accept");
+        let from = stream.peer_addr().expect("peer").ip().to_canonical();
+        let mut line = String::new();
+        // A peer that breaks off is of no interest.
+        if BufReader::new(&stream).read_line(&mut line).is_ok() {
+            let _ = write!(stream, "{from} {line}");
+        }
+    }
+}
+
+fn echo_udp(port: &str) {
+    let socket = UdpSocket::bind(format!("0.0.0.0:{port}")).expect("bind");
+    ready();
+    let mut buffer = [0; 2048];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer).expect("receive");
+        let answer = [format!("{} ", from.ip()).as_bytes(), &buffer[..length]].concat();
+        let _ = socket.send_to(&answer, from);
+    }
+}
+
+fn ask(protocol: &str, to: &str, text: &str) -> ExitCode {
+    let limit = Duration::from_secs(3);
+    let answer = || -> std::io::Result<String> {
+        let mut answer = String::new();
+        if protocol == "tcp" {
+            let mut stream = TcpStream::connect_timeout(&to.parse().expect("ADDRESS:PORT"), limit)?;
+            stream.set_read_timeout(Some(limit))?;
+            writeln!(stream, "{text}")?;
+            BufReader::new(stream).read_line(&mut answer)?;
+        } else {
+            let any = if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+            let socket = UdpSocket::bind(any)?;
+            socket.set_read_timeout(Some(limit))?;
+            socket.connect(to)?;
+            socket.send(text.as_bytes())?;
+            let mut buffer = [0; 2048];
+            let length = socket.recv(&mut buffer)?;
+            answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        }
+        Ok(answer)
+    };
+    match answer() {
+        Ok(answer) => {
+            println!("{}", answer.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("no answer: {error}");
+            ExitCode::from(7)
+        }
+    }
 }
 
 fn number(text: &str) -> u64 {

@@ -1,5 +1,6 @@
 //! The flags that `run` and `create` share.
 use super::Context;
+use super::connection::ConnectionArgs;
 use crate::engine::EngineError;
 use crate::engine::create::Request;
 use crate::engine::launch::read_bounded;
@@ -101,9 +102,8 @@ pub struct ContainerArgs {
     /// Limit a resource of its processes, as nofile=1024:4096
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
-    /// `none`: loopback alone; `host`: the host's network. There is no bridge yet
-    #[arg(long, visible_alias = "net", value_name = "NETWORK", default_value = "none")]
-    network: String,
+    #[command(flatten)]
+    connection: ConnectionArgs,
     /// When to pull the image
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = PullPolicy::Missing)]
     pull: PullPolicy,
@@ -180,6 +180,7 @@ impl ContainerArgs {
     }
 
     fn options(&self) -> anyhow::Result<Options> {
+        let (network, connection) = self.connection.parse()?;
         let mut options = Options {
             tty: self.tty,
             interactive: self.interactive,
@@ -187,7 +188,8 @@ impl ContainerArgs {
             read_only: self.read_only,
             privileged: self.privileged,
             hostname: self.hostname.as_deref().map(parse::hostname).transpose()?,
-            network: parse::network(&self.network)?,
+            network,
+            connection,
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
             security: parse::security(&self.security_opt)?,

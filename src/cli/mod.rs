@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub mod agent;
+mod connection;
 pub mod container;
 pub mod create;
 pub mod delete;

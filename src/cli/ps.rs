@@ -2,10 +2,12 @@
 use super::Context;
 use crate::engine::names::SHORT_LENGTH;
 use crate::engine::record::{Record, Status};
+use crate::engine::task::Port;
 use crate::engine::timestamp::Timestamp;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// List containers
@@ -36,30 +38,32 @@ enum Format {
 
 /// Runs `corten ps`.
 pub fn run(args: &PsArgs, context: &Context) -> anyhow::Result<u8> {
-    let mut rows: Vec<(Record, Status)> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for record in context.engine.records()? {
         let status = context.engine.status(&record.id()?)?;
         // One that removed itself since its record was read is gone.
         let gone = !context.engine.directory(&record.id()?).exists();
         if !gone && (args.all || status.is_live()) {
-            rows.push((record, status));
+            // Of no interest to who asks for ids alone.
+            let attachment = if args.quiet { None } else { context.engine.attachment(&record)? };
+            let ports = attachment.map(|attachment| attachment.ports).unwrap_or_default();
+            rows.push(Row { record, status, ports });
         }
     }
     let mut out = std::io::stdout().lock();
     let now = Timestamp::now();
     if args.quiet {
-        for (record, _) in &rows {
+        for Row { record, .. } in &rows {
             writeln!(out, "{}", if args.no_trunc { record.id.as_str() } else { short(&record.id) })?;
         }
     } else if args.format == Format::Json {
-        let list: Vec<serde_json::Value> =
-            rows.iter().map(|(record, status)| object(record, status)).collect();
+        let list: Vec<serde_json::Value> = rows.iter().map(object).collect();
         writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
     } else {
-        let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"].map(str::to_owned);
+        let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"].map(str::to_owned);
         let mut table = vec![header.to_vec()];
-        table.extend(rows.iter().map(|(record, status)| row(record, status, now, args.no_trunc)));
-        if rows.iter().any(|(record, _)| record.task.is_some()) {
+        table.extend(rows.iter().map(|row| line(row, now, args.no_trunc)));
+        if rows.iter().any(|row| row.record.task.is_some()) {
             add_tasks(&mut table, &rows, context, args.no_trunc)?;
         }
         write_table(&mut out, &table)?;
@@ -67,7 +71,15 @@ pub fn run(args: &PsArgs, context: &Context) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn object(record: &Record, status: &Status) -> serde_json::Value {
+/// What is printed of a container.
+struct Row {
+    record: Record,
+    status: Status,
+    ports: Vec<Port>,
+}
+
+fn object(row: &Row) -> serde_json::Value {
+    let Row { record, status, ports } = row;
     let code = match status {
         Status::Exited(ended) | Status::Created(Some(ended)) => Some(ended.code),
         _ => None,
@@ -84,6 +96,7 @@ fn object(record: &Record, status: &Status) -> serde_json::Value {
         "ExitCode": code,
         "Labels": record.options.labels,
         "Task": record.task,
+        "Ports": describe_ports(ports),
     })
 }
 
@@ -91,7 +104,8 @@ fn short(id: &str) -> &str {
     id.get(..SHORT_LENGTH).unwrap_or(id)
 }
 
-fn row(record: &Record, status: &Status, now: Timestamp, whole: bool) -> Vec<String> {
+fn line(row: &Row, now: Timestamp, whole: bool) -> Vec<String> {
+    let Row { record, status, ports } = row;
     // What an image or a caller wrote is shown without what a terminal would obey.
     let clean = |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
     let command = clean(&record.command.args.join(" "));
@@ -107,6 +121,7 @@ fn row(record: &Record, status: &Status, now: Timestamp, whole: bool) -> Vec<Str
         format!("\"{command}\""),
         format!("{} ago", age(now.since(record.created))),
         describe(status, now),
+        describe_ports(ports),
         record.name.clone(),
     ]
 }
@@ -114,7 +129,7 @@ fn row(record: &Record, status: &Status, now: Timestamp, whole: bool) -> Vec<Str
 /// The column that tells which task a container belongs to, by name; only where one does.
 fn add_tasks(
     table: &mut [Vec<String>],
-    rows: &[(Record, Status)],
+    rows: &[Row],
     context: &Context,
     whole: bool,
 ) -> anyhow::Result<()> {
@@ -124,11 +139,21 @@ fn add_tasks(
         // It was removed meanwhile.
         None => if whole { id } else { short(id) }.to_owned(),
     };
-    let cells = rows.iter().map(|(record, _)| record.task.as_deref().map_or_else(String::new, name));
+    let cells = rows.iter().map(|row| row.record.task.as_deref().map_or_else(String::new, name));
     for (line, cell) in table.iter_mut().zip(std::iter::once("TASK".to_owned()).chain(cells)) {
         line.push(cell);
     }
     Ok(())
+}
+
+/// As docker: `0.0.0.0:8080->80/tcp`.
+fn describe_ports(ports: &[Port]) -> String {
+    let one = |port: &Port| {
+        let address = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let host = SocketAddr::new(address, port.host_port);
+        format!("{host}->{}/{}", port.container_port, port.protocol.name())
+    };
+    ports.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn describe(status: &Status, now: Timestamp) -> String {

@@ -2,6 +2,7 @@
 use super::Engine;
 use super::error::EngineError;
 use super::names::{self, Id};
+use super::network;
 use super::options::{Options, parse};
 use super::record::{Durability, Lock, Record, Version};
 use super::specgen::process::{Overrides, command};
@@ -71,6 +72,7 @@ pub(super) fn create_as(
         options.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
     volumes::complete(&mut options, &image.config)?;
+    network::publish_exposed(&mut options.connection, &image.config);
     let record = Record {
         version: Version::V1,
         id: id.to_string(),

@@ -1,7 +1,8 @@
 //! All that is known of a container, under docker's keys where there is one.
 use super::Engine;
 use super::error::EngineError;
-use super::options::{Network, VolumeSource, parse};
+use super::network;
+use super::options::{VolumeSource, parse};
 use super::record::{Record, Status};
 use super::specgen::hostname;
 use serde_json::{Value, json};
@@ -30,6 +31,7 @@ pub fn inspect(engine: &Engine, record: &Record) -> Result<Value, EngineError> {
         "HostsPath": directory.join("hosts"),
         "ResolvConfPath": directory.join("resolv.conf"),
         "Mounts": mounts(engine, record),
+        "NetworkSettings": network::settings(engine, record)?,
         "Config": {
             "Hostname": hostname(&id, options),
             "User": record.command.user,
@@ -43,7 +45,13 @@ pub fn inspect(engine: &Engine, record: &Record) -> Result<Value, EngineError> {
             "StopTimeout": options.stop_timeout,
         },
         "HostConfig": {
-            "NetworkMode": match options.network { Network::None => "none", Network::Host => "host", Network::Task => "task" },
+            "NetworkMode": network::mode(options.network),
+            "PortBindings": network::bindings(&options.connection.ports),
+            "PublishAllPorts": options.connection.publish_all,
+            "Dns": options.connection.dns.servers,
+            "DnsSearch": options.connection.dns.searches,
+            "DnsOptions": options.connection.dns.options,
+            "ExtraHosts": network::extra_hosts(&options.connection.hosts),
             "AutoRemove": options.auto_remove,
             "Privileged": options.privileged,
             "ReadonlyRootfs": options.read_only,

@@ -2,6 +2,7 @@
 use super::Engine;
 use super::error::EngineError;
 use super::monitor::{Job, spawn};
+use super::network::{self, Connected};
 use super::options::{Network, Options, Seccomp};
 use super::record::{Lock, Record, write_public};
 use super::specgen::user::{self, Identity};
@@ -90,9 +91,16 @@ pub fn prepare(
     make_working_directory(&root, &record.command.cwd)?;
     let mounted = engine.mount_volumes(&record.options)?;
     let task = join::context(engine, record)?;
+    let connected = match &task {
+        Some(_) => None,
+        None => engine.connect(&id, &record.options)?,
+    };
     let files = match &task {
         Some(task) => task.files.clone(),
-        None => write_files(&directory, &specgen::hostname(&id, &record.options), &record.options)?,
+        None => {
+            let hostname = specgen::hostname(&id, &record.options);
+            write_files(&directory, &hostname, &record.options, connected.as_ref())?
+        }
     };
     host_mounts::check(&record.options.task.mounts)?;
     let host = facts::gather(&record.options)?;
@@ -106,6 +114,7 @@ pub fn prepare(
         binds: &mounted.binds,
         seccomp,
         host: &host,
+        netns: connected.as_ref().map(|connected| connected.netns.as_path()),
         joined: task.as_ref().map(|task| &task.joined),
     })?;
     if let (Some((rows, columns)), Some(process)) = (terminal, spec.process_mut()) {
@@ -185,17 +194,14 @@ fn write_files(
     directory: &Path,
     hostname: &str,
     options: &Options,
+    connected: Option<&Connected>,
 ) -> Result<Vec<(&'static str, PathBuf)>, EngineError> {
     let (hosts, resolv) = match options.network {
-        Network::None | Network::Task => (
-            format!(
-                "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
-            )
-            .into_bytes(),
-            Vec::new(),
-        ),
         Network::Host => (read_host_file("/etc/hosts")?, read_host_file("/etc/resolv.conf")?),
+        _ => (Vec::new(), Vec::new()),
     };
+    let hosts = network::hosts(hostname, options, connected, hosts)?;
+    let resolv = network::resolv_conf(options, connected, resolv)?;
     let name = match options.network {
         Network::Host if options.hostname.is_none() => read_host_file("/etc/hostname")?,
         _ => format!("{hostname}\n").into_bytes(),

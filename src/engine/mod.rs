@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod logs;
 pub mod monitor;
 pub mod names;
+mod network;
 pub mod options;
 pub mod record;
 pub mod seccomp;

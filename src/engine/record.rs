@@ -374,6 +374,8 @@ impl Engine {
 
     /// Removes what is there only while a container runs.
     pub fn discard_run(&self, id: &Id) -> Result<(), EngineError> {
+        // First: its namespace is mounted in what goes next.
+        self.disconnect(id)?;
         remove_tree(&self.state.join("containers"), Path::new(id.as_str()))
     }
 

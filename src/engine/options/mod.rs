@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub mod network;
 pub mod parse;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,9 @@ pub struct Options {
     pub stop_timeout: Option<u32>,
     /// Labels of the image and of `--label`.
     pub labels: BTreeMap<String, String>,
+    /// Addresses, ports and names of a container at a shell.
+    #[serde(default)]
+    pub connection: Connection,
     /// What only tasks ask for; a container at a shell has the defaults.
     #[serde(default)]
     pub task: TaskOptions,
@@ -190,8 +194,26 @@ pub enum Network {
     None,
     /// The host's.
     Host,
+    /// A network namespace of its own that is attached to [`Connection::bridge`].
+    Bridge,
     /// That of its task; only for containers of tasks.
     Task,
+}
+
+/// How a container that is in no task is connected, and what it knows of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Connection {
+    /// Which bridge, with [`Network::Bridge`].
+    pub bridge: crate::network::Bridge,
+    /// `-p`.
+    pub ports: Vec<crate::network::Port>,
+    /// `-P`: the ports that the image exposes are published too.
+    pub publish_all: bool,
+    /// `--dns` and the like.
+    pub dns: crate::network::Dns,
+    /// `--add-host`: lines of /etc/hosts.
+    pub hosts: Vec<(String, Vec<String>)>,
 }
 
 /// `--security-opt`.

@@ -1,5 +1,5 @@
 //! Readers of flag values; pure.
-use super::{Network, Seccomp, Security, Signal, Tmpfs, Ulimit, Volume, VolumeSource};
+use super::{Seccomp, Security, Signal, Tmpfs, Ulimit, Volume, VolumeSource};
 use crate::engine::error::EngineError;
 use crate::engine::names;
 use std::path::PathBuf;
@@ -171,15 +171,6 @@ pub fn ulimit(text: &str) -> Result<Ulimit, EngineError> {
         return wrong(flag, text, "the soft limit is above the hard one");
     }
     Ok(Ulimit { name: format!("RLIMIT_{}", name.to_ascii_uppercase()), soft, hard })
-}
-
-/// `--network`.
-pub fn network(text: &str) -> Result<Network, EngineError> {
-    match text {
-        "none" => Ok(Network::None),
-        "host" => Ok(Network::Host),
-        _ => not_built("--network", text, "only `none` and `host` are built"),
-    }
 }
 
 /// All `--security-opt` together.

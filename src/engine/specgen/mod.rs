@@ -8,7 +8,7 @@ use oci_spec::runtime::{
     RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub mod capabilities;
 pub mod mounts;
@@ -80,6 +80,8 @@ pub struct Inputs<'a> {
     pub seccomp: Option<LinuxSeccomp>,
     /// The host.
     pub host: &'a HostFacts,
+    /// The network namespace that was made for it, if one was.
+    pub netns: Option<&'a Path>,
     /// Its task, if it has one.
     pub joined: Option<&'a Joined>,
 }
@@ -105,7 +107,7 @@ pub fn generate(inputs: &Inputs<'_>) -> Result<Spec, EngineError> {
     // On the host's network a container keeps the host's name, which is what others know it by.
     // A task gave its own to the namespace that the container joins.
     let named = inputs.joined.is_none()
-        && (inputs.options.network == Network::None || inputs.options.hostname.is_some());
+        && (inputs.options.network != Network::Host || inputs.options.hostname.is_some());
     // Set outside the builder, whose default is a name.
     spec.set_hostname(named.then(|| hostname(inputs.id, inputs.options)));
     Ok(spec)
@@ -242,7 +244,7 @@ fn linux(inputs: &Inputs<'_>) -> Result<Linux, EngineError> {
     let mut builder = LinuxBuilder::default()
         .namespaces(match inputs.joined {
             Some(joined) => joined_namespaces(joined)?,
-            None => namespaces(options.network)?,
+            None => namespaces(options.network, inputs.netns)?,
         })
         .cgroups_path(format!("{cgroup}/{}", inputs.id))
         .resources(resources::with_devices(limits, options.privileged, &host.asked_devices)?);
@@ -301,7 +303,7 @@ fn joined_namespaces(joined: &Joined) -> Result<Vec<LinuxNamespace>, EngineError
     Ok(all)
 }
 
-fn namespaces(network: Network) -> Result<Vec<LinuxNamespace>, EngineError> {
+fn namespaces(network: Network, netns: Option<&Path>) -> Result<Vec<LinuxNamespace>, EngineError> {
     let mut kinds = vec![
         LinuxNamespaceType::Mount,
         LinuxNamespaceType::Pid,
@@ -312,5 +314,6 @@ fn namespaces(network: Network) -> Result<Vec<LinuxNamespace>, EngineError> {
     if network == Network::None {
         kinds.push(LinuxNamespaceType::Network);
     }
-    kinds.into_iter().map(|kind| namespace(kind, None)).collect()
+    let joined = netns.map(|path| namespace(LinuxNamespaceType::Network, Some(&path.to_owned())));
+    kinds.into_iter().map(|kind| namespace(kind, None)).chain(joined).collect()
 }

@@ -40,6 +40,7 @@ fn spec(options: &Options, binds: &[Bind]) -> Spec {
         binds,
         seccomp: Some(LinuxSeccomp::default()),
         host: &host(),
+        netns: None,
         joined: None,
     })
     .unwrap()
@@ -245,6 +246,7 @@ fn try_task(
         binds: &[],
         seccomp: Some(LinuxSeccomp::default()),
         host,
+        netns: None,
         joined: Some(joined),
     })
 }
