@@ -207,7 +207,7 @@ impl Pods {
         let gone = matches!(wanted, Wanted::Gone);
         if let Some(kept) = self.kept.get_mut(name) {
             let same = match (&*kept.tell.borrow(), &wanted) {
-                (Wanted::Pod(one, _), Wanted::Pod(other, _)) => one.hash == other.hash,
+                (Wanted::Pod(one, of), Wanted::Pod(other, new)) => one.hash == other.hash && of == new,
                 (Wanted::Gone, Wanted::Gone) => true,
                 _ => false,
             };
