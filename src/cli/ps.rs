@@ -60,7 +60,8 @@ pub fn run(args: &PsArgs, context: &Context) -> anyhow::Result<u8> {
         let list: Vec<serde_json::Value> = rows.iter().map(object).collect();
         writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
     } else {
-        let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"].map(str::to_owned);
+        let header =
+            ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"].map(str::to_owned);
         let mut table = vec![header.to_vec()];
         table.extend(rows.iter().map(|row| line(row, now, args.no_trunc)));
         if rows.iter().any(|row| row.record.task.is_some()) {
@@ -127,12 +128,7 @@ fn line(row: &Row, now: Timestamp, whole: bool) -> Vec<String> {
 }
 
 /// The column that tells which task a container belongs to, by name; only where one does.
-fn add_tasks(
-    table: &mut [Vec<String>],
-    rows: &[Row],
-    context: &Context,
-    whole: bool,
-) -> anyhow::Result<()> {
+fn add_tasks(table: &mut [Vec<String>], rows: &[Row], context: &Context, whole: bool) -> anyhow::Result<()> {
     let tasks = context.engine.tasks()?;
     let name = |id: &str| match tasks.iter().find(|task| task.id == id) {
         Some(task) => task.spec.name.clone(),

@@ -2,9 +2,10 @@
 use super::Engine;
 use super::error::EngineError;
 use super::monitor::{Job, spawn};
+use super::names::Id;
 use super::network::{self, Connected};
 use super::options::{Network, Options, Seccomp};
-use super::record::{Lock, Record, write_public};
+use super::record::{Durability, Lock, Record, read_json, write_json, write_public};
 use super::specgen::user::{self, Identity};
 use super::specgen::{self, HostFacts, Inputs, capabilities};
 use super::task::join;
@@ -20,6 +21,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+/// In the directory of a task's container: as whom it was started last.
+const USER: &str = "user.json";
 
 /// How a container is to be started.
 #[derive(Debug)]
@@ -88,6 +92,9 @@ pub fn prepare(
         overlay::mount_detached(&store.lower_dirs(image), &directory.join("upper"), &directory.join("work"))?;
     let root = Root::new(process::duplicate(&root_mount)?);
     let identity = identify(&root, &record.command.user, record)?;
+    if record.task.is_some() {
+        write_json(&directory.join(USER), &identity, Durability::Volatile)?;
+    }
     make_working_directory(&root, &record.command.cwd)?;
     let mounted = engine.mount_volumes(&record.options)?;
     let task = join::context(engine, record)?;
@@ -121,6 +128,13 @@ pub fn prepare(
         process.set_console_size(Some(console_size(rows, columns)?));
     }
     Ok(Prepared { spec, root_mount, copy_up: mounted.copy_up })
+}
+
+impl Engine {
+    /// As whom a container of a task was started last; `None` if it never was.
+    pub fn identity(&self, id: &Id) -> Result<Option<Identity>, EngineError> {
+        read_json(&self.directory(id).join(USER))
+    }
 }
 
 /// A terminal's size as the specification has it.

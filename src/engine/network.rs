@@ -93,9 +93,8 @@ pub(super) fn publish_exposed(connection: &mut Connection, image: &ImageConfigur
         return;
     }
     for port in ports.into_iter().flatten().filter_map(|text| exposed(text)) {
-        let same = |other: &Port| {
-            (other.container_port, other.protocol) == (port.container_port, port.protocol)
-        };
+        let same =
+            |other: &Port| (other.container_port, other.protocol) == (port.container_port, port.protocol);
         if !connection.ports.iter().any(same) {
             connection.ports.push(port);
         }
@@ -177,7 +176,10 @@ pub(super) fn bindings(ports: &[Port]) -> Value {
 
 /// docker's `ExtraHosts`.
 pub(super) fn extra_hosts(hosts: &[(String, Vec<String>)]) -> Vec<String> {
-    hosts.iter().flat_map(|(address, names)| names.iter().map(move |name| format!("{name}:{address}"))).collect()
+    hosts
+        .iter()
+        .flat_map(|(address, names)| names.iter().map(move |name| format!("{name}:{address}")))
+        .collect()
 }
 
 /// docker's `NetworkSettings`.

@@ -6,6 +6,7 @@ use super::kept::nanos;
 use super::{Cri, sandbox, signal};
 use crate::agent::Node;
 use crate::engine::record::{Ended, Status, read_json};
+use crate::engine::specgen::Identity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -99,7 +100,7 @@ pub fn status(node: &Node, found: &Found) -> Result<ContainerStatus> {
         log_path: log_path.map(|path| path.display().to_string()).unwrap_or_default(),
         resources: linux.map(|linux| ContainerResources { linux: Some(linux), windows: None }),
         image_id: record.image_id.clone(),
-        user: None,
+        user: node.engine.identity(&found.id)?.map(user),
         stop_signal: signal::to_api(record.options.stop_signal) as i32,
     })
 }
@@ -111,6 +112,16 @@ fn shown_image(found: &Found) -> ImageSpec {
         image.image.clone_from(&image.user_specified_image);
     }
     image
+}
+
+/// As whom it runs.
+fn user(identity: Identity) -> ContainerUser {
+    let linux = LinuxContainerUser {
+        uid: identity.uid.into(),
+        gid: identity.gid.into(),
+        supplemental_groups: identity.groups.into_iter().map(i64::from).collect(),
+    };
+    ContainerUser { linux: Some(linux) }
 }
 
 /// Those of all containers of a pod.

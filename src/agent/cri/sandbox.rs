@@ -35,7 +35,7 @@ pub fn find(node: &Node, given: &str) -> Result<Found> {
     let missing = || CriError::NoSandbox { given: given.to_owned() };
     match node.engine.find_task(given) {
         Ok(record) => Found::new(record)?.ok_or_else(missing),
-        Err(EngineError::NoSuchContainer { .. } | EngineError::InvalidName { .. }) => Err(missing()),
+        Err(EngineError::NoSuchTask { .. } | EngineError::InvalidName { .. }) => Err(missing()),
         Err(error) => Err(error.into()),
     }
 }
@@ -147,7 +147,7 @@ impl Cri {
         let stopped = self.node.blocking(move |node| {
             let Some(found) = find_or_gone(node, &given)? else { return Ok::<_, CriError>(()) };
             match node.engine.stop_task(&found.id, Some(Duration::ZERO)) {
-                Ok(()) | Err(EngineError::NoSuchContainer { .. }) => Ok(()),
+                Ok(()) | Err(EngineError::NoSuchTask { .. }) => Ok(()),
                 Err(error) => Err(error.into()),
             }
         });
@@ -169,7 +169,7 @@ impl Cri {
             let last = if wanted { status(node, &found).ok() } else { None };
             match node.engine.remove_task(&node.store, &found.id) {
                 Ok(()) => Ok(Some((found.record.id, containers, last))),
-                Err(EngineError::NoSuchContainer { .. }) => Ok(None),
+                Err(EngineError::NoSuchTask { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
             }
         });

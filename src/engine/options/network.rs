@@ -107,8 +107,7 @@ pub const HOST_GATEWAY: &str = "host-gateway";
 pub fn add_host(text: &str) -> Result<(String, Vec<String>), EngineError> {
     let flag = "--add-host";
     let wrong = |reason| invalid(flag, text, reason);
-    let (name, address) =
-        text.split_once([':', '=']).ok_or_else(|| wrong("it is written NAME:ADDRESS"))?;
+    let (name, address) = text.split_once([':', '=']).ok_or_else(|| wrong("it is written NAME:ADDRESS"))?;
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     if name.is_empty() || name.len() > 253 || !name.bytes().all(letter) {
         return Err(wrong("a host name is 1 to 253 letters, digits, '.', '-' and '_'"));
@@ -170,7 +169,9 @@ mod tests {
         assert_eq!(ports("[::1]:8080:80"), [(Some("::1".to_owned()), 8080, 80, "tcp")]);
         assert_eq!(ports("9000-9001:80-81"), [(None, 9000, 80, "tcp"), (None, 9001, 81, "tcp")]);
         assert_eq!(ports("80-81").len(), 2);
-        for wrong in ["", ":", "0", "a:80", "80:0", "1-2:80", "70000:80", "80/sctp", "x:1:2", "1:2:3:4", "2-1"] {
+        for wrong in
+            ["", ":", "0", "a:80", "80:0", "1-2:80", "70000:80", "80/sctp", "x:1:2", "1:2:3:4", "2-1"]
+        {
             assert!(publish(wrong).is_err(), "{wrong}");
         }
     }
@@ -180,7 +181,10 @@ mod tests {
         assert_eq!(network("none").unwrap().0, Network::None);
         assert_eq!(network("host").unwrap().0, Network::Host);
         let (kind, bridge) = network("bridge:link=b0,subnet=10.1.0.0/24,subnet6=fd00::/64").unwrap();
-        assert_eq!((kind, bridge.link.as_str(), bridge.subnet.as_str()), (Network::Bridge, "b0", "10.1.0.0/24"));
+        assert_eq!(
+            (kind, bridge.link.as_str(), bridge.subnet.as_str()),
+            (Network::Bridge, "b0", "10.1.0.0/24")
+        );
         assert_eq!(network("bridge").unwrap().1, Bridge::default());
         for wrong in ["", "none:x", "nat", "bridge:mtu=3", "bridge:link"] {
             assert!(network(wrong).is_err(), "{wrong}");

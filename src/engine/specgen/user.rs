@@ -1,6 +1,7 @@
 //! Who a container's process is: `USER` of an image or `-u`, looked up in the image's own files.
 use crate::engine::error::EngineError;
 use crate::engine::options::{GroupsPolicy, TaskOptions};
+use serde::{Deserialize, Serialize};
 
 /// `/etc/passwd` and `/etc/group` are read up to this size (CVE of containerd, 2026-47262).
 pub const MAX_FILE: usize = 10 * 1024 * 1024;
@@ -9,7 +10,7 @@ pub const MAX_FILE: usize = 10 * 1024 * 1024;
 const LAST_ID: u64 = 0xffff_fffe;
 
 /// A process's identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// User id.
     pub uid: u32,
