@@ -6,8 +6,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -165,8 +165,14 @@ impl Links {
             Err(SysError { errno: Errno::EAFNOSUPPORT, .. }) => {}
             result => drop(result?),
         }
-        let message = RouteNetlinkMessage::SetLink(new_link(veth.name, Vec::new()));
-        self.ask("RTM_SETLINK", veth.name, message, NLM_F_ACK).map(drop)
+        // Hairpin: with br_netfilter a packet that was redirected to its sender goes out where it came in. Settings of a
+        // port are taken by RTM_NEWLINK alone.
+        let hairpin = LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+        ]);
+        let message = RouteNetlinkMessage::NewLink(new_link(veth.name, vec![hairpin]));
+        self.ask("RTM_NEWLINK", veth.name, message, NLM_F_ACK).map(drop)
     }
 
     /// Brings a link up.

@@ -1,5 +1,5 @@
 //! Addresses, names, and who reaches whom.
-use super::{Net, command};
+use super::{Net, answered, ask_from_host, command, unanswered};
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::Command;
@@ -14,15 +14,15 @@ fn containers_reach_each_other_the_host_and_themselves() {
     assert_eq!(settings["Gateway"], net.gateway());
     let v6 = settings["GlobalIPv6Address"].as_str().unwrap();
 
-    net.ask("tcp", &format!("{address}:80")).ok().says("hello").says(&net.base);
-    net.ask("tcp", &format!("[{v6}]:80")).ok().says("hello").says("fd99:");
-    super::ask_from_host("tcp", &format!("{address}:80")).ok().says(&net.gateway());
+    answered(net.ask("tcp", &format!("{address}:80")), &format!("{}.", net.base));
+    answered(net.ask("tcp", &format!("[{v6}]:80")), "fd99:");
+    answered(ask_from_host("tcp", &format!("{address}:80")), &net.gateway());
     for own in ["127.0.0.1", "[::1]"] {
         let words = ["exec", "server", "/probe", "ask", "tcp", &format!("{own}:80"), "x"];
-        net.world.run(&words).ok().says("x");
+        answered(net.world.run(&words), "x");
     }
     let ping = net.world.once(&net.flags(&[]), &["/bin/busybox", "ping", "-c1", "-W3", &address]);
-    ping.ok().says("1 packets received");
+    answered(ping, "1 packets received");
 
     // A server of the host on the bridge's address.
     let listener = TcpListener::bind((net.gateway().as_str(), 0)).unwrap();
@@ -47,7 +47,7 @@ fn the_hosts_loopback_is_not_reached_through_the_bridge() {
         net.gateway()
     );
     let flags = net.flags(&["--cap-add", "NET_ADMIN"]);
-    net.world.once(&flags, &["sh", "-c", &script]).says("no answer").exits(7);
+    unanswered(net.world.once(&flags, &["sh", "-c", &script]));
 }
 
 #[test]

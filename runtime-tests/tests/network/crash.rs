@@ -1,5 +1,5 @@
 //! Whatever is killed, `delete` leaves nothing.
-use super::{Net, command, free_port};
+use super::{Net, answered, ask_from_host, command, free_port};
 use std::process::Command;
 use std::time::Duration;
 
@@ -44,5 +44,5 @@ fn rules_that_somebody_flushed_are_there_again_with_the_next_container() {
     net.server("server", "tcp", "80", &["-p", &format!("{port}:80")]);
     command::run(Command::new("nft").args(["delete", "table", "inet", &net.table()])).ok();
     net.world.once(&net.flags(&[]), &["true"]).ok();
-    super::ask_from_host("tcp", &format!("127.0.0.1:{port}")).ok().says("hello");
+    answered(ask_from_host("tcp", &format!("127.0.0.1:{port}")), "hello");
 }

@@ -118,6 +118,20 @@ fn ask_from_host(protocol: &str, to: &str) -> Outcome {
     command::run(Command::new(needs::probe()).args(["ask", protocol, to, "hello"]))
 }
 
+/// The answer that an asker in a container or on the host printed.
+#[track_caller]
+fn answered(outcome: Outcome, text: &str) -> Outcome {
+    let outcome = outcome.ok();
+    assert!(outcome.stdout.contains(text), "{text} is not in {}", outcome.stdout);
+    outcome
+}
+
+#[track_caller]
+fn unanswered(outcome: Outcome) {
+    let outcome = outcome.exits(7);
+    assert!(outcome.stdout.contains("no answer"), "{}", outcome.stdout);
+}
+
 /// A port that is free at this moment.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()

@@ -1,5 +1,5 @@
 //! Published ports.
-use super::{Net, ask_from_host, free_port};
+use super::{Net, answered, ask_from_host, free_port, unanswered};
 use runtime_tests::image::Image;
 use serde_json::json;
 use std::net::{TcpListener, UdpSocket};
@@ -12,14 +12,14 @@ fn tcp_and_udp_ports_are_reached_from_the_host_by_any_of_its_addresses() {
         let publish = format!("{port}:5353/{protocol}");
         net.server(protocol, protocol, "5353", &["-p", &publish]);
         for address in ["127.0.0.1", &net.gateway()] {
-            ask_from_host(protocol, &format!("{address}:{port}")).ok().says("hello");
+            answered(ask_from_host(protocol, &format!("{address}:{port}")), "hello");
         }
         let ports = &net.world.inspect(protocol)["NetworkSettings"]["Ports"];
         assert_eq!(ports[format!("5353/{protocol}")][0]["HostPort"], port.to_string());
         let ps = net.world.run(&["ps"]).ok().stdout;
         assert!(ps.contains(&format!("0.0.0.0:{port}->5353/{protocol}")), "{ps}");
         net.world.run(&["delete", "--force", protocol]).ok();
-        ask_from_host(protocol, &format!("127.0.0.1:{port}")).exits(7);
+        unanswered(ask_from_host(protocol, &format!("127.0.0.1:{port}")));
     }
 }
 
@@ -30,8 +30,8 @@ fn a_container_reaches_its_own_and_its_neighbours_published_port() {
         let port = free_port();
         net.server(protocol, protocol, "80", &["-p", &format!("{port}:80/{protocol}")]);
         let to = format!("{}:{port}", net.gateway());
-        net.world.run(&["exec", protocol, "/probe", "ask", protocol, &to, "myself"]).ok().says("myself");
-        net.ask(protocol, &to).ok().says("hello");
+        answered(net.world.run(&["exec", protocol, "/probe", "ask", protocol, &to, "myself"]), "myself");
+        answered(net.ask(protocol, &to), "hello");
     }
 }
 
@@ -41,9 +41,9 @@ fn a_port_of_one_address_is_of_that_alone() {
     let port = free_port();
     let publish = format!("127.0.0.1:{port}:80");
     net.server("server", "tcp", "80", &["-p", &publish]);
-    ask_from_host("tcp", &format!("127.0.0.1:{port}")).ok().says("hello");
-    ask_from_host("tcp", &format!("{}:{port}", net.gateway())).exits(7);
-    net.ask("tcp", &format!("{}:{port}", net.gateway())).exits(7);
+    answered(ask_from_host("tcp", &format!("127.0.0.1:{port}")), "hello");
+    unanswered(ask_from_host("tcp", &format!("{}:{port}", net.gateway())));
+    unanswered(net.ask("tcp", &format!("{}:{port}", net.gateway())));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn without_a_number_a_free_port_is_taken_also_for_all_that_an_image_exposes() {
     let ports = net.world.inspect("server")["NetworkSettings"]["Ports"].clone();
     assert_eq!(ports.as_object().unwrap().len(), 3, "{ports}");
     let port = ports["80/tcp"][0]["HostPort"].as_str().unwrap();
-    ask_from_host("tcp", &format!("127.0.0.1:{port}")).ok().says("hello");
+    answered(ask_from_host("tcp", &format!("127.0.0.1:{port}")), "hello");
 }
 
 #[test]
