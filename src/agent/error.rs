@@ -51,12 +51,6 @@ pub enum AgentError {
     /// The ECS door.
     #[error(transparent)]
     Ecs(#[from] super::ecs::EcsError),
-    /// A door that is not built.
-    #[error("the door {door} is not built")]
-    NotBuilt {
-        /// Which.
-        door: &'static str,
-    },
 }
 
 impl Kind for AgentError {
@@ -70,7 +64,6 @@ impl Kind for AgentError {
             Self::Listen { source, .. } | Self::Runtime(source) => of_io(source),
             Self::Ecs(error) => error.kind(),
             Self::Closed { .. } => ErrorKind::System,
-            Self::NotBuilt { .. } => ErrorKind::Unsupported,
         }
     }
 }

@@ -158,26 +158,15 @@ async fn open(node: &Arc<Node>, stop: &Stop) -> Result<Vec<Open>, AgentError> {
     if let Some(address) = &node.config.metrics.listen {
         doors.push(metrics::open(node, address, stop.clone()).await?);
     }
-    let mut add = |opened: Result<Open, AgentError>| match opened {
-        Ok(door) => {
-            doors.push(door);
-            Ok(())
-        }
-        Err(error @ AgentError::NotBuilt { .. }) => {
-            tracing::warn!("{error}");
-            Ok(())
-        }
-        Err(error) => Err(error),
-    };
     if node.config.cri.enabled {
-        add(streaming::open(node, stop.clone()).await)?;
-        add(cri::open(node, stop.clone()).await)?;
+        doors.push(streaming::open(node, stop.clone()).await?);
+        doors.push(cri::open(node, stop.clone()).await?);
     }
     if node.config.ecs.enabled {
-        add(ecs::open(node, stop.clone()).await)?;
+        doors.extend(ecs::open(node, stop.clone()).await?);
     }
     if node.config.manifests.folder.is_some() {
-        add(manifests::open(node, stop.clone()).await)?;
+        doors.push(manifests::open(node, stop.clone()).await?);
     }
     Ok(doors)
 }

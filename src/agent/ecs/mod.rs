@@ -17,6 +17,7 @@ mod http;
 pub mod keys;
 pub mod limits;
 pub mod machine;
+pub mod metadata;
 pub mod overrides;
 pub mod record;
 pub mod run;
@@ -26,11 +27,11 @@ pub mod state;
 pub use error::EcsError;
 pub use state::State;
 
-/// Opens this door.
+/// Opens this door: the API, and what tasks are told of themselves.
 ///
 /// # Errors
 /// It cannot listen, or its files cannot be read.
-pub async fn open(node: &Arc<Node>, stop: Stop) -> Result<Open, AgentError> {
+pub async fn open(node: &Arc<Node>, stop: Stop) -> Result<Vec<Open>, AgentError> {
     let loaded = node
         .blocking(|node| {
             config(&node.config.ecs)?;
@@ -40,10 +41,12 @@ pub async fn open(node: &Arc<Node>, stop: Stop) -> Result<Open, AgentError> {
         .await;
     let (keys, state) = loaded?;
     let state = Arc::new(state);
+    // Before a task is started that asks for its metadata.
+    let metadata = metadata::open(node, Arc::clone(&state), stop.clone()).await?;
     let runner = run::Runner::new(Arc::clone(node), Arc::clone(&state));
     runner.resume().await;
     let api = Arc::new(api::Api { node: Arc::clone(node), state, runner });
-    http::open(api, keys, stop).await
+    Ok(vec![http::open(api, keys, stop).await?, metadata])
 }
 
 /// What the API's names are made of must be well-formed.
