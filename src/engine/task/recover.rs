@@ -5,6 +5,7 @@ use crate::engine::error::EngineError;
 use crate::engine::names::Id;
 use crate::engine::record::{Ended, Lock, Record, Status, write_json};
 use crate::engine::timestamp::Timestamp;
+use crate::image::store::Store;
 
 /// How a container ended that nobody saw.
 const UNSEEN: u8 = 255;
@@ -12,15 +13,21 @@ const UNSEEN: u8 = 255;
 impl Engine {
     /// Cleans up after monitors and calls that were killed: a task without a monitor is torn down and recorded as
     /// stopped, the ends of its containers are recorded (255, with the reason), and what is half-made or
-    /// half-removed goes. Any number of processes may do so at once.
+    /// half-removed of tasks and containers goes. Any number of processes may do so at once.
     ///
     /// # Errors
     /// The first; other tasks are tried all the same.
     pub fn recover_tasks(&self) -> Result<(), EngineError> {
         let shelf = self.task_shelf();
         let mut first = if shelf.has_unfinished()? { shelf.sweep().map(drop) } else { Ok(()) };
+        first = first
+            .and(Store::open(&self.root).map_err(EngineError::from).and_then(|store| self.sweep(&store)));
         for record in self.all_tasks()? {
-            first = first.and(self.recover_task(&record).map(drop));
+            first = first.and(match self.recover_task(&record) {
+                // It was removed meanwhile.
+                Err(EngineError::NoSuchTask { .. }) => Ok(()),
+                result => result.map(drop),
+            });
         }
         first
     }
