@@ -3,12 +3,13 @@ use super::Engine;
 use super::attach::{MAX_BODY, Output};
 use super::client::{terminal_size, wait, write_out};
 use super::error::{EngineError, Failure};
-use super::facts::held_capabilities;
+use super::facts::{held_capabilities, least_oom_score};
 use super::launch::{console_size, identify};
 use super::record::{Record, Status};
 use super::signals::Forwarded;
 use super::specgen::process::{complete_env, set};
 use super::specgen::{self, ProcessInputs, capabilities};
+use super::task::join;
 use crate::error::{Kind, chain};
 use crate::runtime::create::{Started, Stdio};
 use crate::runtime::exec::{ExecError, ExecRequest, exec};
@@ -136,7 +137,7 @@ impl Engine {
         let options = &record.options;
         let privileged = request.privileged || options.privileged;
         let bounding = capabilities::bounding(&options.cap_add, &options.cap_drop, privileged, &held)?;
-        let host_name = specgen::hostname(&record.id()?, options);
+        let host_name = join::hostname(self, record)?;
         let mut env = complete_env(&record.command.env, request.tty, &host_name, &identity.home);
         for entry in &request.env {
             set(&mut env, entry);
@@ -150,6 +151,8 @@ impl Engine {
             identity: &identity,
             bounding: &bounding,
         })?;
+        let least = least_oom_score(&held);
+        process.set_oom_score_adj(options.task.oom_score_adj.map(|asked| specgen::oom_score(asked, least)));
         if let (true, Some((rows, columns))) = (request.tty, terminal_size()) {
             process.set_console_size(Some(console_size(rows, columns)?));
         }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub fn gather(options: &Options) -> Result<HostFacts, EngineError> {
     let held = held_capabilities()?;
     Ok(HostFacts {
-        least_oom_score: if held.contains(&Capability::SysResource) { None } else { own_oom_score() },
+        least_oom_score: least_oom_score(&held),
         asked_devices: asked_devices(&options.task.devices)?,
         held,
         counts_swap: counts_swap_for(&options.limits),
@@ -38,8 +38,11 @@ pub fn held_capabilities() -> Result<HashSet<Capability>, EngineError> {
     Ok(permitted.iter().filter_map(|capability| capabilities::parse(&capability.to_string()).ok()).collect())
 }
 
-/// Without CAP_SYS_RESOURCE a process can give no score below its own (proc_pid_oom_score_adj(5)).
-fn own_oom_score() -> Option<i32> {
+/// Without CAP_SYS_RESOURCE a process can give no `oom_score_adj` below its own (proc_pid_oom_score_adj(5)).
+pub fn least_oom_score(held: &HashSet<Capability>) -> Option<i32> {
+    if held.contains(&Capability::SysResource) {
+        return None;
+    }
     std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
 }
 

@@ -132,13 +132,14 @@ fn container_process(inputs: &Inputs<'_>, bounding: &HashSet<Capability>) -> Res
         identity: inputs.identity,
         bounding,
     })?;
-    process.set_oom_score_adj(inputs.options.task.oom_score_adj.map(|asked| oom_score(asked, inputs.host)));
+    let least = inputs.host.least_oom_score;
+    process.set_oom_score_adj(inputs.options.task.oom_score_adj.map(|asked| oom_score(asked, least)));
     Ok(process)
 }
 
 /// Every pod asks for a score that only a process with CAP_SYS_RESOURCE may give: without it, the least possible.
-fn oom_score(asked: i32, host: &HostFacts) -> i32 {
-    match host.least_oom_score {
+pub fn oom_score(asked: i32, least: Option<i32>) -> i32 {
+    match least {
         Some(least) if asked < least => {
             tracing::warn!(asked, given = least, "oom_score_adj cannot be lowered without CAP_SYS_RESOURCE");
             least

@@ -6,7 +6,7 @@ use crate::engine::error::EngineError;
 use crate::engine::names::Id;
 use crate::engine::options::PidNamespace;
 use crate::engine::record::Record;
-use crate::engine::specgen::Joined;
+use crate::engine::specgen::{self, Joined};
 use oci_spec::runtime::LinuxNamespaceType;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +61,18 @@ pub(in crate::engine) fn context(engine: &Engine, record: &Record) -> Result<Opt
             ("/dev/shm", shm),
         ],
     }))
+}
+
+/// The host name that a container's processes find in their environment: its task's, or its own.
+pub(in crate::engine) fn hostname(engine: &Engine, record: &Record) -> Result<String, EngineError> {
+    let task = match record.task.as_deref().and_then(Id::parse) {
+        Some(id) => engine.task_record(&id)?.map(|task| (id, task)),
+        None => None,
+    };
+    match task {
+        Some((id, task)) => files::hostname(&id, &task.spec),
+        None => Ok(specgen::hostname(&record.id()?, &record.options)),
+    }
 }
 
 /// The namespaces that the task holds, but that of processes.
