@@ -3,6 +3,7 @@ use crate::engine::attach::{FromClient, MAX_FRAME, Streams};
 use crate::sys::packet::{Received, Sent, try_receive, try_send};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 /// A connected client.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Client {
     /// The container's standard input ends with it.
     pub(super) owns_stdin: bool,
     gone: bool,
+    /// Since when the socket has taken nothing of what is pending.
+    stuck_since: Option<Instant>,
 }
 
 /// What a client asks of the monitor.
@@ -27,7 +30,7 @@ pub(super) enum Request {
 
 impl Client {
     pub(super) fn new(socket: OwnedFd, streams: Streams, owns_stdin: bool) -> Self {
-        Self { socket, pending: VecDeque::new(), streams, owns_stdin, gone: false }
+        Self { socket, pending: VecDeque::new(), streams, owns_stdin, gone: false, stuck_since: None }
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -36,6 +39,11 @@ impl Client {
 
     pub(super) fn is_behind(&self) -> bool {
         !self.gone && !self.pending.is_empty()
+    }
+
+    /// Since when it takes nothing, if there is something to take.
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        self.stuck_since.filter(|_| self.is_behind())
     }
 
     /// Sends a frame, or keeps it until the socket has room.
@@ -49,7 +57,10 @@ impl Client {
         }
         match try_send(&self.socket, frame) {
             Sent::Done => {}
-            Sent::Full => self.pending.push_back(frame.to_vec()),
+            Sent::Full => {
+                self.pending.push_back(frame.to_vec());
+                self.stuck_since = Some(Instant::now());
+            }
             Sent::Gone => self.gone = true,
         }
     }
@@ -60,6 +71,7 @@ impl Client {
             match try_send(&self.socket, frame) {
                 Sent::Done => {
                     self.pending.pop_front();
+                    self.stuck_since = Some(Instant::now());
                 }
                 Sent::Full => return,
                 Sent::Gone => {

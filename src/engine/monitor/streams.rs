@@ -2,7 +2,7 @@
 //!
 //! Rules: every byte of the container goes to the log, and to each client in order; while a client has not
 //! taken what it was sent, nothing more is read from the container, so that it waits as it would for a
-//! terminal; a client that goes away is forgotten. The container's end is never waited for behind a client.
+//! terminal, but in a task not for ever; a client that goes away is forgotten. The container's end is never waited for behind a client.
 use super::begin::Ends;
 use super::client::{Client, Request};
 use super::poll_set::PollSet;
@@ -12,6 +12,7 @@ use crate::sys::{pty, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// More than anybody needs; it bounds what a loop of connecting clients costs.
 const MAX_CLIENTS: usize = 64;
@@ -48,11 +49,33 @@ pub(super) struct Streams {
     input: Vec<u8>,
     /// A client said that there is no more input.
     input_ends: bool,
+    /// A client that takes nothing for so long is dropped, if there is a limit.
+    patience: Option<Duration>,
 }
 
 impl Streams {
     pub(super) fn new(ends: Ends, listener: OwnedFd, tty: bool, rule: InputRule) -> Self {
-        Self { ends, listener, clients: Vec::new(), tty, rule, input: Vec::new(), input_ends: false }
+        Self {
+            ends,
+            listener,
+            clients: Vec::new(),
+            tty,
+            rule,
+            input: Vec::new(),
+            input_ends: false,
+            patience: None,
+        }
+    }
+
+    /// From now on a client that takes nothing for `patience` is dropped.
+    pub(super) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
+    }
+
+    /// When the next client is to be dropped.
+    pub(super) fn drops_at(&self) -> Option<Instant> {
+        let patience = self.patience?;
+        self.clients.iter().filter_map(Client::stuck_since).min().map(|since| since + patience)
     }
 
     /// The command that started the container; in the background it only wants to hear of the start.
@@ -197,8 +220,13 @@ impl Streams {
         }
     }
 
-    /// Drops the clients that went away.
+    /// Drops the clients that went away, and those that are out of patience.
     pub(super) fn forget_gone(&mut self) {
+        if let Some(patience) = self.patience {
+            let stuck =
+                |client: &Client| client.stuck_since().is_some_and(|since| since.elapsed() >= patience);
+            self.clients.iter_mut().filter(|client| stuck(client)).for_each(Client::hang_up);
+        }
         let ends = |client: &Client| match self.rule {
             InputRule::Command => client.owns_stdin,
             InputRule::FirstClient => client.streams.stdin,

@@ -147,7 +147,6 @@ impl Engine {
             .arg("monitor")
             .args([&self.root, &self.state])
             .arg(task.as_str())
-            .current_dir("/")
             .stdin(theirs)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

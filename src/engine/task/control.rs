@@ -150,7 +150,10 @@ pub struct Told {
 impl From<Failure> for Told {
     fn from(failure: Failure) -> Self {
         let mut chain = failure.chain;
-        chain.truncate(chain.floor_char_boundary(MAX_CHAIN));
+        let cut = (0..=MAX_CHAIN).rev().find(|at| chain.is_char_boundary(*at));
+        if chain.len() > MAX_CHAIN {
+            chain.truncate(cut.unwrap_or(0));
+        }
         Self { kind: kind_number(failure.kind), exit_code: failure.exit_code, chain }
     }
 }
@@ -234,4 +237,41 @@ pub fn encode(value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
 /// A packet as a value.
 pub fn decode<T: DeserializeOwned>(packet: &[u8]) -> Result<T, EngineError> {
     serde_json::from_slice(packet).map_err(|source| EngineError::Record { path: SOCKET.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_failure_survives_and_is_cut_between_characters() {
+        let failure = Failure { kind: ErrorKind::NotFound, exit_code: 127, chain: "a: b".into() };
+        assert_eq!(Failure::from(Told::from(failure.clone())), failure);
+        let long = Failure { chain: "ä".repeat(MAX_CHAIN), ..failure };
+        let told = Failure::from(Told::from(long));
+        assert!(told.chain.len() <= MAX_CHAIN && told.chain.chars().all(|character| character == 'ä'));
+    }
+
+    #[test]
+    fn requests_read_as_they_are_documented() {
+        let id = "0".repeat(64);
+        let text = format!(
+            r#"{{"exec":{{"container":"{id}","request":{{"args":["true"]}},"stdio":{{"given":[false,true,true]}}}}}}"#
+        );
+        let Request::Exec(head) = decode(text.as_bytes()).unwrap() else { panic!() };
+        assert_eq!((head.container, head.stdio.count()), (id, 2));
+        assert!(matches!(decode(b"\"subscribe\"").unwrap(), Request::Subscribe));
+        for wrong in [&b""[..], b"{}", b"\"other\"", b"{\"stop\":{\"grace\":-1}}", b"{\"start\":{}}"] {
+            decode::<Request>(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_packet_is_refused() {
+        let failure = Failure { kind: ErrorKind::System, exit_code: 1, chain: "\u{1}".repeat(MAX_CHAIN) };
+        // Each byte is six as JSON.
+        assert!(encode(&Reply::Failed(failure.into())).is_ok());
+        encode(&"x".repeat(MAX_PACKET)).unwrap_err();
+    }
 }

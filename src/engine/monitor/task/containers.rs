@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 /// Somebody else has a container's lock for a moment: then its restart is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A client that takes nothing for so long is dropped: its container, and the log of that, wait for it.
+const STUCK: Duration = Duration::from_secs(30);
+
 /// A container that was started once.
 #[derive(Debug)]
 pub(super) struct Container {
@@ -118,7 +121,8 @@ impl Container {
     pub(super) fn wakes_at(&self) -> Option<Instant> {
         match self.state {
             State::Waiting { at } => Some(at),
-            State::Running(_) => self.kill_at,
+            State::Running(ref held) => self.kill_at.into_iter().chain(held.streams.drops_at()).min(),
+            State::Ending { ref held, .. } => held.streams.drops_at(),
             _ => None,
         }
     }
@@ -245,7 +249,7 @@ impl Monitor {
         let container = self.find_container(id).ok_or_else(gone)?;
         container.state = State::Running(Held {
             pid: Pid::from_raw(report.pid),
-            streams: Streams::new(ends, listener, report.traits.tty, rule),
+            streams: Streams::new(ends, listener, report.traits.tty, rule).with_patience(STUCK),
             log: logs::Writer::new(log.into()),
             time: report.time,
         });
