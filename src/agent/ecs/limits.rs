@@ -27,7 +27,7 @@ pub fn task_amounts(task: &Task) -> Amounts {
             let counted = |container: &ContainerDefinition| {
                 positive(container.memory_reservation.or(container.memory).unwrap_or(0))
             };
-            containers().map(|container| counted(container)).sum()
+            containers().map(counted).sum()
         }),
     }
 }
@@ -70,12 +70,11 @@ pub fn of_container(container: &ContainerDefinition) -> Limits {
     let reservation = container.memory_reservation.map(positive).map(bytes);
     limits.memory = container.memory.map(positive).map(bytes);
     limits.memory_reservation = reservation;
-    if let Some(linux) = &container.linux_parameters {
-        if let (Some(swap), Some(memory)) = (linux.max_swap, limits.memory) {
-            limits.memory_swap = Some(memory.saturating_add(bytes(positive(swap))));
-            // As ECS: no swap, no swappiness; 60 is the kernel's own.
-            limits.swappiness = linux.swappiness.map(positive);
-        }
+    if let Some(linux) = &container.linux_parameters
+        && let (Some(swap), Some(memory)) = (linux.max_swap, limits.memory)
+    {
+        limits.memory_swap = Some(memory.saturating_add(bytes(positive(swap))));
+        limits.swappiness = linux.swappiness.map(positive);
     }
     limits
 }

@@ -234,7 +234,8 @@ impl State {
             return Err(EcsError::Full { what: "tasks", limit: MAX_TASKS }.into());
         }
         for (at, task) in tasks.iter().enumerate() {
-            if let Err(error) = write_json(&self.task_path(&task.id), task, Durability::Synced) {
+            // It survives the agent; with the machine's power its processes are gone too.
+            if let Err(error) = write_json(&self.task_path(&task.id), task, Durability::Volatile) {
                 for written in &tasks[..at] {
                     // A file that stays is a task that nobody was told of; the next start runs it.
                     let _ = std::fs::remove_file(self.task_path(&written.id));

@@ -120,8 +120,7 @@ pub(super) fn task(state: &State, task: &Task, tags: bool) -> Value {
     put(&mut members, "startedBy", task.started_by.clone());
     if let Some(stop) = &task.stop {
         members.insert("stoppedReason".into(), stop.reason.clone().into());
-        // As ECS: the code is there when the task has stopped.
-        put(&mut members, "stopCode", (task.phase == Phase::Stopped).then_some(stop.code.as_str()));
+        members.insert("stopCode".into(), stop.code.as_str().into());
     }
     Value::Object(members)
 }

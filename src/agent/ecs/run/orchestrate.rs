@@ -21,6 +21,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 const SIGKILL: Signal = Signal(9);
+/// After a SIGKILL that did not end a container; it hangs in the kernel.
+const KILL_AGAIN: Duration = Duration::from_secs(10);
 
 /// What is under way with a container, beside its record.
 #[derive(Debug, Default)]
@@ -36,8 +38,10 @@ struct Work {
 #[derive(Debug)]
 enum Done {
     Started(usize, Result<(), Failure>),
-    /// It was sent a signal.
-    Signalled(usize, Result<(), EngineError>),
+    /// It was asked to stop.
+    Asked(usize, Result<(), EngineError>),
+    /// It was killed.
+    Killed(usize, Result<(), EngineError>),
     /// Health checks never end by themselves.
     Checked,
 }
@@ -57,12 +61,14 @@ pub(super) struct Orchestration {
     events: broadcast::Receiver<NodeEvent>,
     work: Vec<Work>,
     jobs: JoinSet<Done>,
-    verdicts: (mpsc::Sender<(usize, Health)>, mpsc::Receiver<(usize, Health)>),
+    tell: mpsc::Sender<(usize, Health)>,
+    told: mpsc::Receiver<(usize, Health)>,
 }
 
 impl Orchestration {
     pub(super) fn new(node: &Arc<Node>, state: &Arc<State>, id: &str, wake: Arc<Notify>) -> Self {
         let containers = state.task(id).map_or(0, |task| task.containers.len());
+        let (tell, told) = mpsc::channel(16);
         Self {
             node: Arc::clone(node),
             state: Arc::clone(state),
@@ -73,7 +79,8 @@ impl Orchestration {
             events: node.events.subscribe(),
             work: std::iter::repeat_with(Work::default).take(containers).collect(),
             jobs: JoinSet::new(),
-            verdicts: mpsc::channel(16),
+            tell,
+            told,
         }
     }
 
@@ -157,7 +164,7 @@ impl Orchestration {
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => {}
                 },
-                Some((at, health)) = self.verdicts.1.recv() => self.checked(at, health),
+                Some((at, health)) = self.told.recv() => self.checked(at, health),
                 () = late => self.kill_late(),
             }
         }
@@ -238,19 +245,23 @@ impl Orchestration {
         let seconds = spec::stop_timeout(&task.definition.container_definitions[at]);
         self.work[at].doing = Doing::Stopping;
         self.work[at].kill_at = Some(Instant::now() + Duration::from_secs(seconds.into()));
-        self.signal(task, at, None);
-    }
-
-    /// Sends a signal, or what asks it to stop.
-    fn signal(&mut self, task: &Task, at: usize, signal: Option<Signal>) {
         let Some(runtime) = task.containers[at].runtime_id.clone() else { return };
         let node = Arc::clone(&self.node);
         self.jobs.spawn(async move {
             let sent = node.blocking(move |node| {
                 let record = node.engine.find(&runtime)?;
-                node.engine.kill(&record, signal.unwrap_or(record.options.stop_signal))
+                node.engine.kill(&record, record.options.stop_signal)
             });
-            Done::Signalled(at, sent.await)
+            Done::Asked(at, sent.await)
+        });
+    }
+
+    fn kill(&mut self, task: &Task, at: usize) {
+        let Some(runtime) = task.containers[at].runtime_id.clone() else { return };
+        let node = Arc::clone(&self.node);
+        self.jobs.spawn(async move {
+            let sent = node.blocking(move |node| node.engine.kill(&node.engine.find(&runtime)?, SIGKILL));
+            Done::Killed(at, sent.await)
         });
     }
 
@@ -260,7 +271,7 @@ impl Orchestration {
         for at in 0..self.work.len() {
             if self.work[at].kill_at.is_some_and(|time| time <= now) {
                 self.work[at].kill_at = None;
-                self.signal(&task, at, Some(SIGKILL));
+                self.kill(&task, at);
             }
         }
     }
@@ -275,11 +286,21 @@ impl Orchestration {
                 }
             }
             // What cannot be signalled has ended, or will be killed.
-            Done::Signalled(at, Err(error)) => {
-                tracing::debug!(task = self.id, container = at, "signal: {}", chain(&error));
+            Done::Asked(at, Err(error)) => {
+                tracing::debug!(task = self.id, container = at, "stop signal: {}", chain(&error));
                 self.look().await;
             }
-            Done::Signalled(..) | Done::Checked => {}
+            Done::Killed(at, result) => {
+                if let Err(error) = result {
+                    tracing::warn!(task = self.id, container = at, "SIGKILL: {}", chain(&error));
+                }
+                self.look().await;
+                let runs = |task: Arc<Task>| task.containers[at].phase == ContainerPhase::Running;
+                if self.task().is_some_and(runs) {
+                    self.work[at].kill_at = Some(Instant::now() + KILL_AGAIN);
+                }
+            }
+            Done::Asked(..) | Done::Checked => {}
         }
     }
 
@@ -325,7 +346,7 @@ impl Orchestration {
             && known.phase != ContainerPhase::Stopped
         {
             let (node, runtime, check) = (Arc::clone(&self.node), runtime.clone(), check.clone());
-            let tell = self.verdicts.0.clone();
+            let tell = self.tell.clone();
             let checks = self.jobs.spawn(async move {
                 if let Ok(record) = node.blocking(move |node| node.engine.find(&runtime)).await {
                     health::watch(node, record, check, at, tell).await;

@@ -3,6 +3,7 @@ use super::failure::Failure;
 use super::orchestrate::Orchestration;
 use super::{secrets, spec};
 use crate::agent::Node;
+use crate::agent::ecs::definition::ContainerDefinition;
 use crate::agent::ecs::record::{Network, Task};
 use crate::agent::ecs::state::State;
 use crate::engine::EngineError;
@@ -13,6 +14,7 @@ use crate::engine::timestamp::Timestamp;
 use crate::image::reference::Reference;
 use crate::image::store::Image;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -32,8 +34,36 @@ impl Orchestration {
             Ok::<_, EngineError>((network(node, &id)?, id))
         });
         let (network, id) = made.await.map_err(Failure::Task)?;
-        self.adopt(id, network).await;
+        // Meanwhile the first containers are made.
+        let making = self.make_first(&task, &id);
+        let ((), failed) = tokio::join!(self.adopt(id, network), making);
+        for (at, failure) in failed {
+            self.fail(Some(at), &failure);
+        }
         Ok(())
+    }
+
+    /// Makes the containers that wait for nothing; tells which could not be made.
+    fn make_first(
+        &self,
+        task: &Arc<Task>,
+        engine: &Id,
+    ) -> impl Future<Output = Vec<(usize, Failure)>> + use<> {
+        let (node, state, task, engine) =
+            (Arc::clone(&self.node), Arc::clone(&self.state), Arc::clone(task), engine.clone());
+        let images = self.images.clone();
+        async move {
+            let work = move |node: &Node| {
+                let known = task.definition.container_definitions.iter().enumerate();
+                let first = known.filter(|(_, known)| known.depends_on.is_empty());
+                let make = |(at, known): (usize, &ContainerDefinition)| {
+                    let image = images.get(&known.image).map(AsRef::as_ref);
+                    create(node, &state, &task, &engine, at, image).err().map(|failure| (at, failure))
+                };
+                Ok::<_, Infallible>(first.filter_map(make).collect())
+            };
+            node.blocking(work).await.unwrap_or_else(|never| match never {})
+        }
     }
 
     /// From now on the engine's task is this one's.
