@@ -362,3 +362,8 @@ impl<Io: AsyncRead> Reader<Io> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod client;
+#[cfg(test)]
+mod tests;
