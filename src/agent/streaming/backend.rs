@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// A connection to a task's port must be there by then.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -64,8 +64,8 @@ impl Backend for Tasks {
             let id = task.clone();
             let netns = node.blocking(move |node| network(node, &id)).await?;
             // It is never closed.
-            let _turn = connecting.acquire_owned().await.map_err(|_| StreamError::Closed)?;
-            connect(netns, port).await.map_err(|source| StreamError::Connect {
+            let turn = connecting.acquire_owned().await.map_err(|_| StreamError::Closed)?;
+            connect(netns, port, turn).await.map_err(|source| StreamError::Connect {
                 task: task.to_string(),
                 port,
                 source,
@@ -87,8 +87,12 @@ fn network(node: &Node, task: &Id) -> Result<Option<PathBuf>, StreamError> {
 }
 
 /// Connects to loopback in a network namespace. A thread that has changed its namespace must not do anything else
-/// afterwards: it is made for this, and ends.
-async fn connect(netns: Option<PathBuf>, port: u16) -> Result<TcpStream, SysError> {
+/// afterwards: it is made for this, and ends. It keeps its `turn` until then, however soon nobody waits for it.
+async fn connect(
+    netns: Option<PathBuf>,
+    port: u16,
+    turn: OwnedSemaphorePermit,
+) -> Result<TcpStream, SysError> {
     let (answer, connected) = oneshot::channel();
     std::thread::Builder::new()
         .name("connect".to_owned())
@@ -96,6 +100,7 @@ async fn connect(netns: Option<PathBuf>, port: u16) -> Result<TcpStream, SysErro
         .spawn(move || {
             // An error says that nobody waits any more.
             let _ = answer.send(connect_here(netns, port));
+            drop(turn);
         })
         .map_err(SysError::io("clone", "a thread"))?;
     let gone = || SysError::on("connect", format!("port {port}"))(nix::errno::Errno::ECANCELED);

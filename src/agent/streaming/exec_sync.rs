@@ -4,6 +4,7 @@
 //! dropped, so that the process does not block: CVE-2022-31030); after its end nobody waits for what it left running
 //! with its outputs open (CVE-2026-53495); and when its time is over, or whoever asked has gone, it is killed.
 use super::Node;
+use super::drain::{Drain, drain};
 use super::error::StreamError;
 use super::running::{Abandoned, Running, output};
 use crate::engine::EngineError;
@@ -14,12 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
-/// How long an output is read on after the end of the process, if something else holds it open. What the process
-/// itself wrote is in the pipe by then.
-pub(super) const DRAIN: Duration = Duration::from_millis(100);
 /// What is read at once; as much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
@@ -68,31 +64,23 @@ async fn run(
     let (stderr, theirs_err) = output()?;
     let stdio = ExecStdio::Fds { stdin: None, stdout: Some(theirs_out), stderr: Some(theirs_err) };
     let (mut running, _) = Running::start(node, Abandoned::Killed, move |node| start(node, stdio)).await?;
-    let (ended, end) = watch::channel(None);
+    let (ended, drain) = drain();
     let end_of_process = async {
         let code = running.ended().await;
-        ended.send_replace(Some(Instant::now() + DRAIN));
+        ended.is_now();
         code
     };
     let (code, stdout, stderr) =
-        tokio::join!(end_of_process, collect(stdout, end.clone(), limit), collect(stderr, end, limit));
+        tokio::join!(end_of_process, collect(stdout, drain.clone(), limit), collect(stderr, drain, limit));
     let exit_code = code?;
     Ok(ExecSyncResult { stdout: stdout?, stderr: stderr?, exit_code })
 }
 
-/// Reads until the end, or until the moment that `end` tells; keeps the first `limit` bytes.
-async fn collect(
-    mut from: pipe::Receiver,
-    mut end: watch::Receiver<Option<Instant>>,
-    limit: usize,
-) -> Result<Vec<u8>, StreamError> {
+/// Reads until the end, or until what the process wrote has been read; keeps the first `limit` bytes.
+async fn collect(mut from: pipe::Receiver, mut drain: Drain, limit: usize) -> Result<Vec<u8>, StreamError> {
     let mut kept = Vec::new();
     let mut buffer = vec![0; CHUNK];
-    let over = async {
-        // An error says that the sender is gone, and then we are too.
-        let deadline = end.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
-        sleep_until(deadline.unwrap_or_else(Instant::now)).await;
-    };
+    let over = drain.over();
     tokio::pin!(over);
     loop {
         let length = tokio::select! {
@@ -100,10 +88,10 @@ async fn collect(
             read = from.read(&mut buffer) => read.map_err(SysError::io("read", "output of a process"))?,
             () = &mut over => return Ok(kept),
         };
-        if length == 0 {
-            return Ok(kept);
-        }
         let room = limit.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..length.min(room)]);
+        if length == 0 || drain.enough(length) {
+            return Ok(kept);
+        }
     }
 }

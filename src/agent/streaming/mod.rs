@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 
 mod backend;
 mod channel;
+mod drain;
 mod error;
 mod exec_sync;
 mod forward;

@@ -7,8 +7,8 @@
 //! ```
 use super::Wanted;
 use super::channel::{Gone, Input, OPENING, Output};
+use super::drain::{Drain, drain};
 use super::error::StreamError;
-use super::exec_sync::DRAIN;
 use super::process::{End, Pending, Process, Size, Source};
 use super::spdy::{Opened, get};
 use crate::error::chain;
@@ -16,8 +16,8 @@ use crate::sys::pty;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::future::pending;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// Most bytes of an event of a terminal's size that has not ended yet.
 const MAX_EVENT: usize = 4096;
@@ -118,18 +118,18 @@ async fn connect(
     outputs: [Option<Output>; 2],
     resize: Option<Input>,
 ) -> Result<End, StreamError> {
-    let (ended, end) = watch::channel(None);
+    let (ended, drain) = drain();
     let [stdout, stderr] = outputs;
     let running = async {
         let how = process.end.await;
-        ended.send_replace(Some(Instant::now() + DRAIN));
+        ended.is_now();
         how
     };
     let all = async {
         let (how, _, _) = tokio::join!(
             running,
-            copy(process.stdout, stdout, end.clone()),
-            copy(process.stderr, stderr, end)
+            copy(process.stdout, stdout, drain.clone()),
+            copy(process.stderr, stderr, drain)
         );
         how
     };
@@ -160,18 +160,10 @@ async fn connect(
     }
 }
 
-/// Passes on what a process writes until its end, or until the moment that `end` tells.
-async fn copy(
-    from: Option<Source>,
-    to: Option<Output>,
-    mut end: watch::Receiver<Option<Instant>>,
-) -> Result<(), Gone> {
+/// Passes on what a process writes until its end, or until what the process wrote has been passed on.
+async fn copy(from: Option<Source>, to: Option<Output>, mut drain: Drain) -> Result<(), Gone> {
     if let Some(mut from) = from {
-        let over = async {
-            // An error says that the sender is gone, and then we are too.
-            let deadline = end.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
-            sleep_until(deadline.unwrap_or_else(Instant::now)).await;
-        };
+        let over = drain.over();
         tokio::pin!(over);
         loop {
             let bytes = tokio::select! {
@@ -179,11 +171,11 @@ async fn copy(
                 read = from.read() => read.unwrap_or_default(),
                 () = &mut over => break,
             };
-            if bytes.is_empty() {
-                break;
-            }
             if let Some(to) = &to {
                 to.send(&bytes).await?;
+            }
+            if bytes.is_empty() || drain.enough(bytes.len()) {
+                break;
             }
         }
     }

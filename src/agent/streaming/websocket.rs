@@ -8,6 +8,7 @@ use super::channel::{
 };
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
@@ -39,6 +40,9 @@ impl Stream for Channel {
     fn finished(&self) {}
 }
 
+/// A piece of data and where its reader is.
+type Delivery = (mpsc::Sender<Chunk>, Vec<u8>);
+
 /// What came from the client.
 enum Came {
     /// A piece of its data.
@@ -47,15 +51,17 @@ enum Came {
     Nothing,
 }
 
-/// A connection and when something came over it last.
+/// A connection, and when something came over it last.
 struct Connection {
     socket: WebSocket,
     heard: Instant,
+    /// How long the client may take to make room for a message.
+    patience: Duration,
 }
 
 impl Connection {
     fn new(socket: WebSocket) -> Self {
-        Self { socket, heard: Instant::now() }
+        Self { socket, heard: Instant::now(), patience: IDLE }
     }
 
     /// The next message; can be dropped before its end.
@@ -73,7 +79,10 @@ impl Connection {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), WebSocketError> {
-        self.socket.send(message).await.map_err(WebSocketError::Io)
+        match timeout(self.patience, self.socket.send(message)).await {
+            Ok(sent) => sent.map_err(WebSocketError::Io),
+            Err(_) => Err(WebSocketError::Gone),
+        }
     }
 
     /// Asks whether the client is there; an error when it has said nothing for too long.
@@ -123,7 +132,7 @@ where
     let mut ended = false;
     let mut times = interval_at(Instant::now() + ASK, ASK);
     // A piece of data that its reader has no room for; while there is one, nothing is received.
-    let mut waiting: Option<(mpsc::Sender<Chunk>, Vec<u8>)> = None;
+    let mut waiting: Option<Delivery> = None;
     loop {
         let room = async {
             match &waiting {
@@ -132,15 +141,15 @@ where
             }
         };
         tokio::select! {
-            () = &mut app, if !ended => ended = true,
+            () = &mut app, if !ended => {
+                ended = true;
+                connection.patience = FLUSH;
+            }
             next = queue.recv() => match next {
                 None => break,
                 Some(next) => {
                     if let Some(message) = message(next) {
-                        match timeout(if ended { FLUSH } else { IDLE }, connection.send(message)).await {
-                            Ok(sent) => sent?,
-                            Err(_) => return Err(WebSocketError::Gone),
-                        }
+                        connection.send(message).await?;
                     }
                 }
             },
@@ -165,7 +174,7 @@ where
 fn take(
     message: &[u8],
     inputs: &mut [Option<mpsc::Sender<Chunk>>],
-) -> Result<Option<(mpsc::Sender<Chunk>, Vec<u8>)>, WebSocketError> {
+) -> Result<Option<Delivery>, WebSocketError> {
     let (number, data) = match message {
         [CLOSE, number] => (number, None),
         [number, data @ ..] => (number, Some(data)),
@@ -218,7 +227,10 @@ where
     let mut dropped = false;
     loop {
         tokio::select! {
-            () = &mut app, if !ended => ended = true,
+            () = &mut app, if !ended => {
+                ended = true;
+                connection.patience = FLUSH;
+            }
             length = reader.read(&mut buffer) => match length {
                 Ok(0) | Err(_) => break,
                 Ok(length) => connection.send(Message::Binary(buffer[..length].to_vec().into())).await?,

@@ -321,7 +321,7 @@ impl<Io: AsyncRead> Reader<Io> {
             }
             Control::Fin { stream } => self.end(stream),
             // The answer to one of ours.
-            Control::Ping { id } if id % 2 == 0 => return Ok(()),
+            Control::Ping { id } if id.is_multiple_of(2) => return Ok(()),
             Control::Ping { id } => self.send(frame::ping(id)).await,
             Control::GoAway | Control::Other => {}
         }
@@ -338,7 +338,7 @@ impl<Io: AsyncRead> Reader<Io> {
         let (queue, input) = mpsc::channel(INPUT_CHUNKS);
         let refused = {
             let mut state = self.table.state();
-            if number % 2 == 0 || number <= state.last {
+            if number.is_multiple_of(2) || number <= state.last {
                 Some(Status::ProtocolError)
             } else if state.closed || state.streams.len() >= MAX_STREAMS {
                 Some(Status::RefusedStream)
