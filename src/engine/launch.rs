@@ -131,6 +131,21 @@ pub fn prepare(
 }
 
 impl Engine {
+    /// Whether the user of a container that was just made is known in its image; ids need not be.
+    ///
+    /// # Errors
+    /// [`EngineError::User`].
+    pub fn check_user(&self, store: &Store, image: &Image, record: &Record) -> Result<(), EngineError> {
+        let user = &record.command.user;
+        if user.bytes().all(|byte| byte.is_ascii_digit() || byte == b':') {
+            return Ok(());
+        }
+        let directory = self.directory(&record.id()?);
+        let (upper, work) = (directory.join("upper"), directory.join("work"));
+        let root = Root::new(overlay::mount_detached(&store.lower_dirs(image), &upper, &work)?);
+        identify(&root, user, record).map(drop)
+    }
+
     /// As whom a container of a task was started last; `None` if it never was.
     pub fn identity(&self, id: &Id) -> Result<Option<Identity>, EngineError> {
         read_json(&self.directory(id).join(USER))

@@ -253,7 +253,13 @@ fn create(node: &Node, creation: &Creation) -> Result<(String, String, bool)> {
         data: kept.to_data()?,
     };
     match node.engine.create_in_task(&node.store, &pod.id, &image, request) {
-        Ok(record) => Ok((record.id, pod.record.id, true)),
+        Ok(record) => {
+            if let Err(error) = node.engine.check_user(&node.store, &image, &record) {
+                node.engine.delete(&node.store, &record, true, true)?;
+                return Err(error.into());
+            }
+            Ok((record.id, pod.record.id, true))
+        }
         Err(EngineError::NameInUse { id, .. }) => {
             same(node, id, &creation.digest).map(|id| (id, pod.record.id, false))
         }

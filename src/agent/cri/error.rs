@@ -130,21 +130,38 @@ impl Kind for CriError {
 
 impl From<CriError> for Status {
     fn from(error: CriError) -> Self {
-        let code = match (is_errno(&error), error.kind()) {
-            (true, kind) if kind != ErrorKind::Exhausted => Code::Internal,
+        let code = match (origin(&error), error.kind()) {
+            (_, ErrorKind::Exhausted) => Code::ResourceExhausted,
+            (Origin::Host, _) => Code::Internal,
+            (Origin::Program, ErrorKind::NotFound | ErrorKind::PermissionDenied) => Code::InvalidArgument,
             (_, kind) => code(kind),
         };
         Self::new(code, chain(&error))
     }
 }
 
-/// A system call's errno says nothing about what the client asked for.
-fn is_errno(error: &CriError) -> bool {
+/// What an error speaks of: clients take NOT_FOUND for a pod, container or image that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// What the request named.
+    Request,
+    /// The program that is to be run.
+    Program,
+    /// A system call, whose errno says nothing about what the client asked for.
+    Host,
+}
+
+fn origin(error: &CriError) -> Origin {
+    let of_engine = |error: &EngineError| match error {
+        EngineError::Sys(_) => Origin::Host,
+        EngineError::Start { .. } => Origin::Program,
+        _ => Origin::Request,
+    };
     match error {
-        CriError::Sys(_) | CriError::Engine(EngineError::Sys(_)) => true,
-        CriError::Stream(StreamError::Sys(_) | StreamError::Engine(EngineError::Sys(_))) => true,
-        CriError::Shared(error) => is_errno(error),
-        _ => false,
+        CriError::Sys(_) | CriError::Stream(StreamError::Sys(_)) => Origin::Host,
+        CriError::Engine(error) | CriError::Stream(StreamError::Engine(error)) => of_engine(error),
+        CriError::Shared(error) => origin(error),
+        _ => Origin::Request,
     }
 }
 
@@ -173,6 +190,7 @@ pub fn invalid<T>(field: &'static str, value: impl Into<String>, reason: &'stati
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::error::Failure;
 
     #[test]
     fn codes_follow_kinds() {
@@ -182,6 +200,9 @@ mod tests {
         assert_eq!(Status::from(CriError::from(engine)).code(), Code::NotFound);
         let errno = SysError::on("open", "/x")(nix::errno::Errno::ENOENT);
         assert_eq!(Status::from(CriError::from(errno)).code(), Code::Internal);
+        let failure = Failure { kind: ErrorKind::NotFound, exit_code: 127, chain: "no program".into() };
+        let start = CriError::Shared(std::sync::Arc::new(EngineError::Start { failure }.into()));
+        assert_eq!(Status::from(start).code(), Code::InvalidArgument);
         let built = CriError::NotBuilt { what: "CheckpointContainer", reason: "no" };
         assert_eq!(Status::from(built).code(), Code::Unimplemented);
     }

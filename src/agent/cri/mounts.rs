@@ -48,10 +48,9 @@ pub fn mount(given: &api::Mount) -> Result<HostMount> {
     })
 }
 
-/// A path in the container; one that is not absolute is meant from its root.
+/// A path in the container.
 fn destination(path: &str) -> Result<String> {
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Ok(parse::destination("container_path", &path)?)
+    Ok(parse::destination("container_path", path)?)
 }
 
 fn absolute(field: &'static str, path: &str) -> Result<PathBuf> {
@@ -93,7 +92,7 @@ mod tests {
 
     fn of(change: impl FnOnce(&mut api::Mount)) -> Result<HostMount> {
         let mut given =
-            api::Mount { host_path: "/h".into(), container_path: "c/d".into(), ..api::Mount::default() };
+            api::Mount { host_path: "/h".into(), container_path: "/c//d/".into(), ..api::Mount::default() };
         change(&mut given);
         mount(&given)
     }
@@ -119,6 +118,7 @@ mod tests {
     fn what_is_refused() {
         of(|given| given.host_path = "h".into()).unwrap_err();
         of(|given| given.container_path = "/a/../b".into()).unwrap_err();
+        of(|given| given.container_path = "a".into()).unwrap_err();
         of(|given| given.propagation = 9).unwrap_err();
         let image = of(|given| given.image = Some(api::ImageSpec::default())).unwrap_err();
         assert!(matches!(image, CriError::NotBuilt { .. }));
