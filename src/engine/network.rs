@@ -69,7 +69,7 @@ impl Engine {
         Ok(cni::check(cni)?)
     }
 
-    /// Makes `address` an address of this host, on a dummy link named `link`, that only the host itself and tasks on
+    /// Makes `address` an address of this host, on a link named `link`, that only the host itself and tasks on
     /// the bridges of these names reach. What is there already stays.
     pub fn make_metadata_address(
         &self,

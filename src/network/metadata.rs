@@ -7,7 +7,11 @@ use crate::sys::netlink::Links;
 use std::net::IpAddr;
 use std::path::Path;
 
-/// Makes `address` (169.254.170.2, as ECS has it) an address of this host, on a dummy link of the name `link`, and lets
+/// Nobody is behind the link, so that nobody sees either.
+const MAC: [u8; 6] = [0x02, 0xc0, 0xa9, 0xfe, 0xaa, 0x02];
+const MTU: u32 = 1500;
+
+/// Makes `address` (169.254.170.2, as ECS has it) an address of this host, on a link of the name `link`, and lets
 /// only the host itself and what comes over `bridges` speak to it. What is there already stays.
 ///
 /// # Errors
@@ -21,12 +25,13 @@ pub fn metadata(state: &Path, link: &str, address: IpAddr, bridges: &[String]) -
     firewall::apply(link, &firewall::metadata(link, address, bridges), &lock)?;
     let mut links = Links::open()?;
     if links.find(link)?.is_none() {
-        links.add_dummy(link)?;
+        // A bridge without ports: not every kernel that has bridges has the driver of dummy links.
+        links.add_bridge(link, MAC, MTU)?;
     }
     let missing = || SysError::on("RTM_GETLINK", link)(nix::errno::Errno::ENODEV);
     let found = links.find(link)?.ok_or_else(missing)?;
-    if found.kind != "dummy" {
-        return Err(NetworkError::OtherKind { link: link.to_owned(), kind: "dummy" });
+    if found.kind != "bridge" {
+        return Err(NetworkError::OtherKind { link: link.to_owned(), kind: "bridge" });
     }
     let prefix = if address.is_ipv4() { 32 } else { 128 };
     if !links.addresses(found.index)?.contains(&(address, prefix)) {
@@ -42,8 +47,8 @@ pub fn remove_metadata(state: &Path, link: &str) -> Result<(), NetworkError> {
     let lock = state.lock()?;
     let mut links = Links::open()?;
     match links.find(link)? {
-        Some(found) if found.kind != "dummy" => {
-            return Err(NetworkError::OtherKind { link: link.to_owned(), kind: "dummy" });
+        Some(found) if found.kind != "bridge" => {
+            return Err(NetworkError::OtherKind { link: link.to_owned(), kind: "bridge" });
         }
         Some(_) => drop(links.delete(link)?),
         None => {}

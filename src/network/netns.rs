@@ -1,7 +1,7 @@
 //! Network namespaces that no process holds: a bind mount of the namespace's file does.
 use super::NetworkError;
 use crate::sys::SysError;
-use crate::sys::process::{self, setns, unshare};
+use crate::sys::process::{setns, unshare};
 use crate::sys::{link, mount, root};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -82,26 +82,19 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd, SysError> {
 }
 
 /// What `work` makes in the namespace `netns`, a socket for one.
-pub(super) fn within<T: Send>(
-    netns: &OwnedFd,
-    work: impl FnOnce() -> Result<T, SysError> + Send,
-) -> Result<T, SysError> {
+pub(super) fn within<T>(netns: &OwnedFd, work: impl FnOnce() -> Result<T, SysError>) -> Result<T, SysError> {
     apart(|| {
         setns(netns, NETWORK)?;
         work()
     })
 }
 
-/// Does `work`, which changes its thread's network namespace, so that the caller's thread stays where it is. A process
-/// with a single thread stays one, because such a process may yet have to fork.
-fn apart<T: Send>(work: impl FnOnce() -> Result<T, SysError> + Send) -> Result<T, SysError> {
-    if !process::is_single_threaded() {
-        return std::thread::scope(|scope| scope.spawn(work).join())
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    }
+/// Does `work`, which changes the calling thread's network namespace (other threads stay where they are, setns(2)), and
+/// brings the thread back. No thread is made for it, because the caller may yet have to fork.
+fn apart<T>(work: impl FnOnce() -> Result<T, SysError>) -> Result<T, SysError> {
     let before = own()?;
     let result = work();
-    // If this fails, the process is in the wrong namespace: no result may be used.
+    // If this fails the thread is in the wrong namespace: no result may be used.
     setns(before, NETWORK)?;
     result
 }

@@ -121,12 +121,6 @@ impl Links {
         self.create("RTM_NEWLINK", name, RouteNetlinkMessage::NewLink(message))
     }
 
-    /// Makes a link that drops all that is sent over it, for an address of the host.
-    pub fn add_dummy(&mut self, name: &str) -> Result<(), SysError> {
-        let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]);
-        self.create("RTM_NEWLINK", name, RouteNetlinkMessage::NewLink(new_link(name, vec![info])))
-    }
-
     /// Makes a pair of links whose other end is in another namespace from the beginning.
     pub fn add_veth(&mut self, veth: &Veth<'_>) -> Result<(), SysError> {
         let mut peer = new_link(

@@ -1,6 +1,7 @@
 //! Containers on a bridge: `run --network bridge`, published ports, and what is left of them.
 
 mod bridge;
+mod cni;
 mod crash;
 mod ports;
 #[path = "../engine/world.rs"]

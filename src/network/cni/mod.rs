@@ -42,7 +42,10 @@ struct Cache {
 
 /// Whether containers can be attached: the configuration is there and sound, and so are its plugins.
 pub fn check(cni: &Cni) -> Result<(), NetworkError> {
-    let list = config::load(&cni.configuration)?;
+    check_plugins(cni, &config::load(&cni.configuration)?)
+}
+
+fn check_plugins(cni: &Cni, list: &List) -> Result<(), NetworkError> {
     list.plugins.iter().try_for_each(|plugin| find(cni, &config::text_of(plugin.get("type"))).map(drop))
 }
 
@@ -50,6 +53,8 @@ pub fn check(cni: &Cni) -> Result<(), NetworkError> {
 pub(super) fn add(state: &State, request: &Request, cni: &Cni) -> Result<Attachment, NetworkError> {
     let list = config::load(&cni.configuration)?;
     let arguments = config::arguments(cni)?;
+    // Before anything is kept: what has no plugin could not be taken back either.
+    check_plugins(cni, &list)?;
     let ports = reserve(state, request, &list)?;
     let cache = state.cni(&request.id, "json");
     let mut cached = Cache {
