@@ -137,6 +137,27 @@ pub fn wait(pid: Pid) -> Result<Exit, SysError> {
     }
 }
 
+/// A child that has ended and waits to be reaped; which one, if there are several, the kernel chooses. It is not
+/// reaped by this. (waitid(2) of `nix` fails on a child that was ended by a real-time signal.)
+pub fn ended_child() -> Result<Option<Pid>, SysError> {
+    // SAFETY: siginfo_t is a plain C struct, and all zeroes is what "no child" leaves (waitid(2)).
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    loop {
+        // SAFETY: `info` outlives the call.
+        match Errno::result(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) }) {
+            Ok(_) => {
+                // SAFETY: the kernel filled in the fields of SIGCHLD, or left the zeroes.
+                let pid = unsafe { info.si_pid() };
+                return Ok((pid > 0).then(|| Pid::from_raw(pid)));
+            }
+            Err(Errno::EINTR) => {}
+            Err(Errno::ECHILD) => return Ok(None),
+            Err(errno) => return Err(SysError::on("waitid", "P_ALL")(errno)),
+        }
+    }
+}
+
 /// Joins the namespaces of kinds `flags` that `fd` (a namespace file, or a pidfd) refers to.
 pub fn setns(fd: impl AsFd, flags: u64) -> Result<(), SysError> {
     // SAFETY: two integers.

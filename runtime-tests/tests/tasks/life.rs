@@ -88,6 +88,8 @@ fn processes_are_added_to_containers() {
     };
     assert_eq!(run("echo $GIVEN; exit 5"), (Some(5), "yes\n".to_owned()));
     assert_eq!(run("kill -9 $$"), (Some(137), String::new()));
+    // A real-time signal; others are reaped all the same.
+    assert_eq!(run("kill -37 $$"), (Some(165), String::new()));
     assert_eq!(run("true").0, Some(0));
     // Larger than a packet: it goes through a file.
     let long = "x".repeat(100_000);

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// More than anybody needs; it bounds what a loop of connecting clients costs.
 const MAX_CLIENTS: usize = 64;
 
+/// Reads of at most [`MAX_BODY`] that empty the largest pipe that root can make (32 MiB is far above any default).
+const MAX_DRAIN: usize = 32 * 1024 * 1024 / MAX_BODY;
+
 /// What of a container's streams poll(2) tells about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stream {
@@ -122,11 +125,12 @@ impl Streams {
         }
     }
 
-    /// Reads what is left. The container's processes are all gone, so that this comes to an end: at most what the
-    /// pipes hold.
+    /// Reads what is left. The container's processes are all gone, so that this is at most what the pipes hold; of one
+    /// that could not be ended, no more than that is read either.
     pub(super) fn drain(&mut self, log: &mut logs::Writer) {
         for which in 0..self.ends.outputs.len() {
-            while self.read(which, log) {}
+            let mut reads = 0..MAX_DRAIN;
+            while self.read(which, log) && reads.next().is_some() {}
         }
     }
 

@@ -2,7 +2,6 @@
 use super::{Monitor, Purpose};
 use crate::engine::task::control::Report;
 use crate::sys::process;
-use nix::sys::wait::{Id as Which, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 impl Monitor {
@@ -30,9 +29,7 @@ impl Monitor {
     pub(super) fn reap(&mut self) {
         // It says no more than that some have.
         while let Ok(Some(_)) = self.children.read_signal() {}
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        while let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = waitid(Which::All, flags)
-        {
+        while let Ok(Some(pid)) = process::ended_child() {
             if !self.reap_known(pid) {
                 // Its worker's report may be on its way; then that has ended too.
                 for at in 0..self.workers.len() {
