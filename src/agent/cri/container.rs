@@ -96,18 +96,17 @@ impl Cri {
         self: &Arc<Self>,
         request: StartContainerRequest,
     ) -> Result<StartContainerResponse> {
-        self.node
-            .blocking(move |node| {
-                let found = find(node, &request.container_id)?;
-                let state = match node.engine.status(&found.id)? {
-                    Status::Created(None) => return Ok(node.engine.start_in_task(&found.record)?),
-                    Status::Starting | Status::Running(_) | Status::Unmonitored(_) => "running",
-                    Status::Created(Some(_)) | Status::Exited(_) | Status::Lost(_) => "exited",
-                };
-                let needed = "a container is started once";
-                Err(CriError::State { kind: "container", id: found.record.id, state, needed })
-            })
-            .await?;
+        self.patiently(move |node| {
+            let found = find(node, &request.container_id)?;
+            let state = match node.engine.status(&found.id)? {
+                Status::Created(None) => return Ok(node.engine.start_in_task(&found.record)?),
+                Status::Starting | Status::Running(_) | Status::Unmonitored(_) => "running",
+                Status::Created(Some(_)) | Status::Exited(_) | Status::Lost(_) => "exited",
+            };
+            let needed = "a container is started once";
+            Err(CriError::State { kind: "container", id: found.record.id, state, needed })
+        })
+        .await?;
         Ok(StartContainerResponse {})
     }
 
@@ -118,17 +117,16 @@ impl Cri {
     ) -> Result<StopContainerResponse> {
         // No time is none to obey in; a negative one is a mistake that means the same.
         let grace = Duration::from_secs(u64::try_from(request.timeout).unwrap_or(0));
-        self.node
-            .blocking(move |node| {
-                let Some(found) = find_or_gone(node, &request.container_id)? else {
-                    return Ok::<_, CriError>(());
-                };
-                match node.engine.stop(&found.record, Some(grace)) {
-                    Ok(()) | Err(EngineError::NoSuchContainer { .. }) => Ok(()),
-                    Err(error) => Err(error.into()),
-                }
-            })
-            .await?;
+        self.patiently(move |node| {
+            let Some(found) = find_or_gone(node, &request.container_id)? else {
+                return Ok(());
+            };
+            match node.engine.stop(&found.record, Some(grace)) {
+                Ok(()) | Err(EngineError::NoSuchContainer { .. }) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await?;
         Ok(StopContainerResponse {})
     }
 
@@ -138,9 +136,9 @@ impl Cri {
         request: RemoveContainerRequest,
     ) -> Result<RemoveContainerResponse> {
         let wanted = self.events.is_watched();
-        let removed = self.node.blocking(move |node| {
+        let removed = self.patiently(move |node| {
             let Some(found) = find_or_gone(node, &request.container_id)? else {
-                return Ok::<_, CriError>(None);
+                return Ok(None);
             };
             let pod = found.record.task.as_deref().filter(|_| wanted);
             let pod = pod.and_then(|task| sandbox::find(node, task).ok());

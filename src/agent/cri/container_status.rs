@@ -1,10 +1,11 @@
 //! What containers are and were.
 use super::api::*;
 use super::container::{self, Found};
-use super::error::Result;
+use super::error::{CriError, Result};
 use super::kept::nanos;
 use super::{Cri, sandbox, signal};
 use crate::agent::Node;
+use crate::engine::EngineError;
 use crate::engine::record::{Ended, Status, read_json};
 use crate::engine::specgen::Identity;
 use std::collections::BTreeMap;
@@ -127,8 +128,17 @@ fn user(identity: Identity) -> ContainerUser {
 /// Those of all containers of a pod.
 pub fn of_sandbox(node: &Node, pod: &sandbox::Found) -> Result<Vec<ContainerStatus>> {
     let records = node.engine.task_containers(&pod.id)?;
-    let found = records.into_iter().filter_map(|record| Found::new(record).transpose());
-    found.map(|found| status(node, &found?)).collect()
+    let mut statuses = Vec::with_capacity(records.len());
+    for record in records {
+        let Some(found) = Found::new(record)? else { continue };
+        match status(node, &found) {
+            Ok(status) => statuses.push(status),
+            // It was just removed.
+            Err(CriError::Engine(EngineError::NoSuchContainer { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(statuses)
 }
 
 /// All containers that a filter lets through, the newest first.
@@ -137,7 +147,7 @@ pub fn list(node: &Node, id: &str, pod: &str, labels: &BTreeMap<String, String>)
         "" => None,
         given => match sandbox::find(node, given) {
             Ok(pod) => Some(pod),
-            Err(super::CriError::NoSandbox { .. }) => return Ok(Vec::new()),
+            Err(CriError::NoSandbox { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         },
     };
@@ -186,7 +196,9 @@ impl Cri {
             .blocking(move |node| {
                 let mut containers = Vec::new();
                 for found in list(node, &filter.id, &filter.pod_sandbox_id, &filter.label_selector)? {
-                    let state = life(&node.engine.status(&found.id)?).state as i32;
+                    // One that was just removed is none.
+                    let Ok(status) = node.engine.status(&found.id) else { continue };
+                    let state = life(&status).state as i32;
                     if filter.state.is_some_and(|wanted| wanted.state != state) {
                         continue;
                     }

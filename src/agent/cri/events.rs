@@ -21,7 +21,14 @@ pub type Watching = Pin<Box<dyn Stream<Item = std::result::Result<ContainerEvent
 
 /// Tells all clients that watch.
 #[derive(Debug)]
-pub struct Events(broadcast::Sender<Arc<ContainerEventResponse>>);
+pub struct Events(broadcast::Sender<Told>);
+
+/// An event, or that there are no more.
+#[derive(Debug, Clone)]
+enum Told {
+    Event(Arc<ContainerEventResponse>),
+    End,
+}
 
 impl Default for Events {
     fn default() -> Self {
@@ -32,10 +39,19 @@ impl Default for Events {
 impl Events {
     /// Everything from now on.
     pub fn watch(&self) -> Watching {
-        Box::pin(BroadcastStream::new(self.0.subscribe()).map(|event| match event {
-            Ok(event) => Ok(ContainerEventResponse::clone(&event)),
-            Err(_) => Err(Status::aborted("events came faster than they were taken; list and watch again")),
+        Box::pin(BroadcastStream::new(self.0.subscribe()).map_while(|told| match told {
+            Ok(Told::Event(event)) => Some(Ok(ContainerEventResponse::clone(&event))),
+            Ok(Told::End) => None,
+            Err(_) => {
+                Some(Err(Status::aborted("events came faster than they were taken; list and watch again")))
+            }
         }))
+    }
+
+    /// Ends all streams, so that the server can end.
+    pub fn end(&self) {
+        // That nobody watches is no error.
+        let _ = self.0.send(Told::End);
     }
 
     /// Whether anybody would hear.
@@ -46,7 +62,7 @@ impl Events {
     /// Tells it.
     pub fn send(&self, event: ContainerEventResponse) {
         // That nobody watches is no error.
-        let _ = self.0.send(Arc::new(event));
+        let _ = self.0.send(Told::Event(Arc::new(event)));
     }
 }
 
@@ -114,6 +130,14 @@ fn pod_status(node: &Node, id: &str) -> Result<(PodSandboxStatus, Vec<ContainerS
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn streams_end_with_the_agent() {
+        let events = Events::default();
+        let mut watching = events.watch();
+        events.end();
+        assert!(watching.next().await.is_none());
+    }
 
     #[tokio::test]
     async fn a_client_that_falls_behind_is_told_so() {

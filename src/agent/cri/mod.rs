@@ -29,6 +29,7 @@ mod info;
 mod joined;
 mod kept;
 mod mounts;
+mod patient;
 mod resources;
 mod runtime;
 mod sandbox;
@@ -47,6 +48,8 @@ struct Cri {
     node: Arc<Node>,
     /// Pods and containers that are being made.
     making: joined::Joined,
+    /// Threads that wait.
+    patience: patient::Patience,
     /// What goes to clients that watch.
     events: events::Events,
     /// Sizes of writable layers, and CPU times seen last.
@@ -65,6 +68,7 @@ pub async fn open(node: &Arc<Node>, stop: Stop) -> Result<Open, AgentError> {
     let cri = Arc::new(Cri {
         node: Arc::clone(node),
         making: joined::Joined::default(),
+        patience: patient::Patience::default(),
         events: events::Events::default(),
         seen: usage::Seen::default(),
         counts_swap: crate::engine::facts::counts_swap(),

@@ -124,7 +124,7 @@ impl Cri {
     }
 
     async fn make_sandbox(self: Arc<Self>, spec: TaskSpec, digest: String) -> Result<String> {
-        let made = self.node.blocking(move |node| match node.engine.run_task(spec) {
+        let made = self.patiently(move |node| match node.engine.run_task(spec) {
             Ok(record) => Ok((record.id, true)),
             Err(EngineError::NameInUse { id, .. }) => same(node, id, &digest).map(|id| (id, false)),
             Err(error) => Err(error.into()),
@@ -144,8 +144,8 @@ impl Cri {
         request: StopPodSandboxRequest,
     ) -> Result<StopPodSandboxResponse> {
         let given = request.pod_sandbox_id;
-        let stopped = self.node.blocking(move |node| {
-            let Some(found) = find_or_gone(node, &given)? else { return Ok::<_, CriError>(()) };
+        let stopped = self.patiently(move |node| {
+            let Some(found) = find_or_gone(node, &given)? else { return Ok(()) };
             match node.engine.stop_task(&found.id, Some(Duration::ZERO)) {
                 Ok(()) | Err(EngineError::NoSuchTask { .. }) => Ok(()),
                 Err(error) => Err(error.into()),
@@ -162,8 +162,8 @@ impl Cri {
     ) -> Result<RemovePodSandboxResponse> {
         let given = request.pod_sandbox_id;
         let wanted = self.events.is_watched();
-        let removed = self.node.blocking(move |node| {
-            let Some(found) = find_or_gone(node, &given)? else { return Ok::<_, CriError>(None) };
+        let removed = self.patiently(move |node| {
+            let Some(found) = find_or_gone(node, &given)? else { return Ok(None) };
             let containers = if wanted { node.engine.task_containers(&found.id)? } else { Vec::new() };
             // What is told of it must be read while it is there.
             let last = if wanted { status(node, &found).ok() } else { None };

@@ -79,7 +79,8 @@ pub fn task(
             NamespaceMode::Node => TaskNetwork::Host,
             _ => TaskNetwork::Attached(which(facts.network, &metadata)),
         },
-        ports: ports(&config.port_mappings)?,
+        // On the host's network a port of the container is the host's; kubelets name them all the same.
+        ports: ports(&config.port_mappings).map(|ports| if host_network { Vec::new() } else { ports })?,
         shares_pid: namespaces.pid() == NamespaceMode::Pod,
         host_ipc: namespaces.ipc() == NamespaceMode::Node,
         dns: config.dns_config.clone().map(dns).transpose()?.unwrap_or_default(),

@@ -45,6 +45,7 @@ pub async fn open(cri: Arc<Cri>, mut stop: Stop) -> Result<Open, AgentError> {
         source,
     })?;
     cri.follow();
+    let ending = Arc::clone(&cri);
     let runtime = RuntimeServiceServer::new(runtime::Runtime(Arc::clone(&cri)))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
@@ -59,7 +60,10 @@ pub async fn open(cri: Arc<Cri>, mut stop: Stop) -> Result<Open, AgentError> {
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(Deadline(runtime))
         .add_service(Deadline(images))
-        .serve_with_incoming_shutdown(Incoming { listener, pause: None }, async move { stop.asked().await });
+        .serve_with_incoming_shutdown(Incoming { listener, pause: None }, async move {
+            stop.asked().await;
+            ending.events.end();
+        });
     let address = path.display().to_string();
     Ok(Open {
         name: "cri",

@@ -42,10 +42,12 @@ fn namespaces_of_the_host() {
         namespaces(config).set_network(NamespaceMode::Node);
         namespaces(config).set_pid(NamespaceMode::Node);
         namespaces(config).set_ipc(NamespaceMode::Node);
+        config.port_mappings =
+            vec![PortMapping { host_port: 80, container_port: 80, ..PortMapping::default() }];
     })
     .unwrap();
     assert_eq!(spec.network, TaskNetwork::Host);
-    assert!(!spec.shares_pid && spec.host_ipc);
+    assert!(!spec.shares_pid && spec.host_ipc && spec.ports.is_empty());
     let own = of(|config| namespaces(config).set_pid(NamespaceMode::Container)).unwrap();
     assert!(!own.shares_pid);
 }
