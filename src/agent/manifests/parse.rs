@@ -1,6 +1,6 @@
 //! From the text of a file to a Pod whose every value can be used; pure.
 use super::error::ManifestError;
-use super::pod::{Container, Pod, PortRef, Probe, RestartPolicy, Volume};
+use super::pod::{Container, Pod, RestartPolicy, Volume};
 use super::quantity::Unit;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
@@ -270,15 +270,6 @@ fn check_container(pod: &Pod, container: &Container, field: &str, is_init: bool)
             "Bidirectional is for privileged containers",
         )?;
     }
-    let sidecar = container.restart_policy.is_some();
-    for (name, probe) in
-        [("startupProbe", &container.startup_probe), ("livenessProbe", &container.liveness_probe)]
-    {
-        if let Some(probe) = probe {
-            ensure(!is_init || sidecar, &at(name), "is not for init containers that end")?;
-            check_probe(container, probe, &at(name))?;
-        }
-    }
     Ok(())
 }
 
@@ -344,55 +335,6 @@ fn check_amounts(container: &Container, field: &str) -> Checked {
     ensure(!cpu, &format!("{field}.resources.requests.cpu"), "is more than the limit")?;
     let memory = above(amount(&limits.memory, Unit::One), amount(&requests.memory, Unit::One));
     ensure(!memory, &format!("{field}.resources.requests.memory"), "is more than the limit")
-}
-
-fn check_probe(container: &Container, probe: &Probe, field: &str) -> Checked {
-    let actions = [probe.exec.is_some(), probe.http_get.is_some(), probe.tcp_socket.is_some()];
-    let one = actions.iter().filter(|given| **given).count() == 1;
-    ensure(one, field, "is not exactly one of exec, httpGet and tcpSocket")?;
-    let times = [probe.period_seconds, probe.timeout_seconds, probe.failure_threshold];
-    ensure(!times.contains(&0), field, "has a period, timeout or threshold of 0")?;
-    ensure(probe.success_threshold == 1, &format!("{field}.successThreshold"), "must be 1")?;
-    if let Some(exec) = &probe.exec {
-        let valid = !exec.command.is_empty() && exec.command.iter().all(|word| !word.contains('\0'));
-        ensure(valid, &format!("{field}.exec.command"), "is empty or has a NUL")?;
-    }
-    let http = probe.http_get.as_ref().map(|http| (&http.port, &http.host));
-    let tcp = probe.tcp_socket.as_ref().map(|tcp| (&tcp.port, &tcp.host));
-    if let Some((port, host)) = http.or(tcp) {
-        ensure(
-            port.number(container).is_some(),
-            field,
-            "has a port that is 0 or no name of the container's ports",
-        )?;
-        ensure(host.as_deref().is_none_or(is_ip), field, "has a host that is no IP address")?;
-    }
-    if let Some(http) = &probe.http_get {
-        let path = http.path.as_deref().unwrap_or("/");
-        let clean = |text: &str| text.bytes().all(|b| (b.is_ascii_graphic() || b == b' ') && b != b'\r');
-        let valid = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
-        ensure(valid, &format!("{field}.httpGet.path"), "does not begin with '/' or has blanks")?;
-        let headers = http.http_headers.iter().all(|header| {
-            !header.name.is_empty()
-                && header.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                && clean(&header.value)
-        });
-        ensure(headers, &format!("{field}.httpGet.httpHeaders"), "have characters that no header has")?;
-    }
-    Ok(())
-}
-
-impl PortRef {
-    /// Its number; `None` if the container has no port of that name, or it is 0.
-    pub fn number(&self, container: &Container) -> Option<u16> {
-        match self {
-            Self::Number(number) => Some(*number).filter(|number| *number != 0),
-            Self::Name(name) => {
-                let named = |port: &&super::pod::ContainerPort| port.name.as_ref() == Some(name);
-                container.ports.iter().find(named).map(|port| port.container_port)
-            }
-        }
-    }
 }
 
 fn check_security(pod: &Pod) -> Checked {

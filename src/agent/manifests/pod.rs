@@ -309,10 +309,6 @@ pub struct Container {
     pub security_context: SecurityContext,
     /// Only in `initContainers`, and only `Always`: a sidecar.
     pub restart_policy: Option<RestartPolicy>,
-    /// Until it succeeds, the others wait.
-    pub startup_probe: Option<Probe>,
-    /// When it fails, the container is killed.
-    pub liveness_probe: Option<Probe>,
     /// Standard input stays open.
     #[serde(default)]
     pub stdin: bool,
@@ -483,108 +479,4 @@ pub struct Capabilities {
     /// Likewise.
     #[serde(default)]
     pub drop: Vec<String>,
-}
-
-/// `startupProbe` and `livenessProbe`; exactly one action is given.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Probe {
-    /// A program in the container; exit code 0 is success.
-    pub exec: Option<ExecAction>,
-    /// A GET; 200 to 399 is success.
-    pub http_get: Option<HttpGet>,
-    /// A connection.
-    pub tcp_socket: Option<TcpSocket>,
-    /// Seconds before the first.
-    #[serde(default)]
-    pub initial_delay_seconds: u32,
-    /// Seconds between two; 10 if absent.
-    #[serde(default = "ten")]
-    pub period_seconds: u32,
-    /// Seconds that one may take; 1 if absent.
-    #[serde(default = "one")]
-    pub timeout_seconds: u32,
-    /// So many in a row count; 3 if absent.
-    #[serde(default = "three")]
-    pub failure_threshold: u32,
-    /// Must be 1.
-    #[serde(default = "one")]
-    pub success_threshold: u32,
-}
-
-fn ten() -> u32 {
-    10
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn three() -> u32 {
-    3
-}
-
-/// `exec`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ExecAction {
-    /// Program and arguments.
-    pub command: Vec<String>,
-}
-
-/// `httpGet`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpGet {
-    /// `/` if absent.
-    pub path: Option<String>,
-    /// A number, or the name of a port of the container.
-    pub port: PortRef,
-    /// The pod's address if absent.
-    pub host: Option<String>,
-    /// Only HTTP.
-    #[serde(default)]
-    pub scheme: Scheme,
-    /// More headers.
-    #[serde(default)]
-    pub http_headers: Vec<Header>,
-}
-
-/// `scheme`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Scheme {
-    /// In the clear.
-    #[default]
-    Http,
-}
-
-/// One of `httpHeaders`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Header {
-    /// Its name.
-    pub name: String,
-    /// Its value.
-    pub value: String,
-}
-
-/// `tcpSocket`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TcpSocket {
-    /// A number, or the name of a port of the container.
-    pub port: PortRef,
-    /// The pod's address if absent.
-    pub host: Option<String>,
-}
-
-/// A port by number or by name.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum PortRef {
-    /// Its number.
-    Number(u16),
-    /// Its name among the container's ports.
-    Name(String),
 }
