@@ -4,7 +4,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -69,16 +69,24 @@ fn what_goes_through_a_process_is_whole() {
 #[test]
 fn what_goes_through_connections_is_whole() {
     let agent = Agent::start();
-    let pod = agent.pod("forward", &json!({}));
+    // In a network namespace of its own, and in the host's, where a server can hold a hundred at once.
+    let inside = agent.pod("inside", &json!({}));
     let over = json!({"command": ["nc", "-ll", "-p", "7", "-e", "cat"]});
-    agent.container(("forward", &pod), "echo", &over);
+    agent.container(("inside", &inside), "echo", &over);
+    let host = json!({"linux": {"security_context": {"namespace_options": {"network": 2, "pid": 1}}}});
+    let outside = agent.pod("outside", &host);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let served = format!(":{}", server.local_addr().unwrap().port());
+    std::thread::spawn(move || {
+        for connection in server.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || std::io::copy(&mut &connection, &mut &connection));
+        }
+    });
     for transport in TRANSPORTS {
-        let mut forward = spawn(&agent, &["port-forward", "-r", transport, &pod, ":7"]);
-        let mut lines = events::Lines::new(forward.stdout.take().unwrap());
-        let line = lines.until("Forwarding from 127.0.0.1:");
-        let port: u16 = line.split("127.0.0.1:").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-        std::thread::spawn(move || lines.drain());
+        let (forward, port) = forwarded(&agent, transport, &inside, ":7");
         echoes(port, &text(3, 10_000_000));
+        end(forward);
+        let (forward, port) = forwarded(&agent, transport, &outside, &served);
         std::thread::scope(|scope| {
             for seed in 0..100 {
                 scope.spawn(move || echoes(port, &text(seed * 2 + 1, 100_000)));
@@ -86,6 +94,16 @@ fn what_goes_through_connections_is_whole() {
         });
         end(forward);
     }
+}
+
+/// `crictl port-forward`, and the port on this side.
+fn forwarded(agent: &Agent, transport: &str, pod: &str, port: &str) -> (Child, u16) {
+    let mut forward = spawn(agent, &["port-forward", "-r", transport, pod, port]);
+    let mut lines = events::Lines::new(forward.stdout.take().unwrap());
+    let line = lines.until("Forwarding from 127.0.0.1:");
+    let port = line.split("127.0.0.1:").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    std::thread::spawn(move || lines.drain());
+    (forward, port)
 }
 
 /// Sends text, says that it ends, and expects the same back until the end.
@@ -114,7 +132,7 @@ fn clients_that_go_away_leave_nothing() {
         let transport = TRANSPORTS[number % 2];
         let mut attached = spawn(&agent, &["attach", "-r", transport, "-i", &container]);
         let mut exec = spawn(&agent, &["exec", "-r", transport, "-i", &container, "cat"]);
-        let mut deaf = spawn(&agent, &["exec", "-r", transport, "-i", &container, "yes"]);
+        let mut deaf = spawn(&agent, &["exec", "-r", transport, "-i", &container, "busybox", "yes"]);
         let forward = spawn(&agent, &["port-forward", "-r", transport, &pod, ":7"]);
         if number % 3 > 0 {
             // All of them are connected when they go.
@@ -157,11 +175,11 @@ fn clients_that_go_away_leave_nothing() {
         round(number);
     }
     settled(&base);
-    // Neither `cat`, whose input ended, nor `yes`, whose output nobody reads, goes on.
+    // Neither `cat`, whose input ended, nor busybox's `yes`, whose output nobody reads, goes on.
     let deadline = Instant::now() + events::patience();
     loop {
         let shown = agent.cri(&["exec", "--sync", &container, "ps", "-o", "comm"]).ok().stdout;
-        let left = shown.lines().filter(|name| matches!(name.trim(), "cat" | "yes")).count();
+        let left = shown.lines().filter(|name| matches!(name.trim(), "cat" | "busybox")).count();
         if left == 0 {
             break;
         }

@@ -115,37 +115,33 @@ pub(super) async fn over_channels(target: Target, ports: Vec<u16>, channels: Vec
     while running.join_next().await.is_some() {}
 }
 
-/// Connects and passes bytes on in both directions until both have ended.
+/// Connects and passes bytes on in both directions until both have ended. A connection that breaks off later is
+/// given up without a word on the stream of errors: clients take one for the end of all their connections.
 async fn forward(target: Target, port: u16, input: Input, output: Output, error: Output) {
     let task = target.task.clone();
-    let problem = match target.backend.connect(target.task, port).await {
-        Ok(connection) => exchange(connection, input, output).await,
-        Err(problem) => {
-            // The client waits for the end of both.
-            let _ = output.finish().await;
-            Err(Broken::Target(chain(&problem)))
+    match target.backend.connect(target.task, port).await {
+        Ok(connection) => {
+            if let Err(Broken(cause)) = exchange(connection, input, output).await {
+                tracing::debug!(task = task.as_str(), port, "a forwarded connection broke off: {cause}");
+            }
         }
-    };
-    if let Err(Broken::Target(text)) = problem {
-        let text = format!("error forwarding port {port} to pod {task}, uid : {text}");
-        // A client that has gone needs none.
-        let _ = error.send(text.as_bytes()).await;
+        Err(problem) => {
+            let text = format!("error forwarding port {port} to pod {task}, uid : {}", chain(&problem));
+            // The client waits for the end of both; one that has gone needs none.
+            let _ = output.finish().await;
+            let _ = error.send(text.as_bytes()).await;
+        }
     }
     let _ = error.finish().await;
 }
 
 /// Why a connection did not end well.
 #[derive(Debug)]
-enum Broken {
-    /// The client gave it up.
-    Client,
-    /// The other side did.
-    Target(String),
-}
+struct Broken(String);
 
 impl From<Gone> for Broken {
     fn from(_: Gone) -> Self {
-        Self::Client
+        Self("the client went away".to_owned())
     }
 }
 
@@ -158,7 +154,7 @@ async fn exchange(connection: TcpStream, input: Input, output: Output) -> Result
 async fn up(mut from: Input, mut to: OwnedWriteHalf) -> Result<(), Broken> {
     while let Some(chunk) = from.next().await {
         match chunk {
-            Chunk::Reset => return Err(Broken::Client),
+            Chunk::Reset => return Err(Broken("the client gave it up".to_owned())),
             Chunk::Bytes(bytes) => {
                 if to.write_all(&bytes).await.is_err() {
                     // It reads no more; reading from it tells why, or gives what it still has to say.
@@ -178,7 +174,7 @@ async fn down(mut from: OwnedReadHalf, to: Output) -> Result<(), Broken> {
         match from.read(&mut buffer).await {
             Ok(0) => return Ok(to.finish().await?),
             Ok(length) => to.send(&buffer[..length]).await?,
-            Err(error) => return Err(Broken::Target(error.to_string())),
+            Err(error) => return Err(Broken(error.to_string())),
         }
     }
 }
