@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(outcome(|all| set(all, "x-amz-target", target), NOW), Err(InvalidSignature));
         assert_eq!(outcome(|all| set(all, "authorization", "Basic eA=="), NOW), Err(IncompleteSignature));
         let hash = |all: &mut Vec<(String, String)>| {
-            all.push(("x-amz-content-sha256".into(), "UNSIGNED-PAYLOAD".into()))
+            all.push(("x-amz-content-sha256".into(), "UNSIGNED-PAYLOAD".into()));
         };
         assert_eq!(outcome(hash, NOW), Err(InvalidSignature));
         for (keys, region, wanted) in [

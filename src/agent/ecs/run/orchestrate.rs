@@ -88,8 +88,10 @@ impl Orchestration {
     pub(super) async fn run(mut self) {
         let Some(task) = self.task() else { return };
         if task.phase != Phase::Stopped {
-            if let Err(failure) = self.begin(&task).await {
-                self.fail(None, &failure);
+            match self.begin(&task).await {
+                // Why is recorded already.
+                Ok(()) | Err(Failure::Stopped) => {}
+                Err(failure) => self.fail(None, &failure),
             }
             self.orchestrate().await;
             self.finish().await;

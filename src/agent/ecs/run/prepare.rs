@@ -4,7 +4,7 @@ use super::orchestrate::Orchestration;
 use super::{secrets, spec};
 use crate::agent::Node;
 use crate::agent::ecs::definition::ContainerDefinition;
-use crate::agent::ecs::record::{Network, Task};
+use crate::agent::ecs::record::{ContainerPhase, Network, Task};
 use crate::agent::ecs::state::State;
 use crate::engine::EngineError;
 use crate::engine::names::Id;
@@ -104,7 +104,7 @@ impl Orchestration {
                 for (known, container) in
                     task.definition.container_definitions.iter().zip(&mut task.containers)
                 {
-                    if missing.contains(&known.image) {
+                    if missing.contains(&known.image) && container.phase == ContainerPhase::Pending {
                         container.reason = Some(format!("waits for the image {}", known.image));
                     }
                 }
@@ -115,7 +115,10 @@ impl Orchestration {
             task.times.pull_started = task.times.pull_started.or(Some(began));
             task.times.pull_stopped = Some(Timestamp::now());
             for container in &mut task.containers {
-                container.reason = None;
+                // What was told of one that has ended stays.
+                if container.phase == ContainerPhase::Pending {
+                    container.reason = None;
+                }
             }
         });
         Ok(())
@@ -154,7 +157,9 @@ impl Orchestration {
         let text = failure.to_string();
         self.update(|task| {
             for (known, container) in task.definition.container_definitions.iter().zip(&mut task.containers) {
-                container.reason = (known.image == image).then(|| text.clone());
+                if container.phase == ContainerPhase::Pending {
+                    container.reason = (known.image == image).then(|| text.clone());
+                }
             }
         });
     }

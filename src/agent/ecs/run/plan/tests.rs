@@ -22,9 +22,23 @@ fn now() -> Timestamp {
     Timestamp::from_unix(NOW)
 }
 
+struct Now {
+    phase: ContainerPhase,
+    doing: Doing,
+    exit_code: Option<i32>,
+    health: Option<HealthStatus>,
+    started: Option<Timestamp>,
+}
+
+impl Now {
+    fn new(phase: ContainerPhase, exit_code: Option<i32>, started: Option<Timestamp>) -> Self {
+        Self { phase, doing: Doing::Nothing, exit_code, health: None, started }
+    }
+}
+
 struct Scene {
     definition: Definition,
-    states: Vec<(ContainerPhase, Doing, Option<i32>, Option<HealthStatus>, Option<Timestamp>)>,
+    states: Vec<Now>,
 }
 
 impl Scene {
@@ -32,23 +46,23 @@ impl Scene {
         let states = definition
             .container_definitions
             .iter()
-            .map(|_| (ContainerPhase::Pending, Doing::Nothing, None, None, None))
+            .map(|_| Now::new(ContainerPhase::Pending, None, None))
             .collect();
         Self { definition, states }
     }
 
     fn runs(&mut self, at: usize) -> &mut Self {
-        self.states[at] = (ContainerPhase::Running, Doing::Nothing, None, None, Some(now()));
+        self.states[at] = Now::new(ContainerPhase::Running, None, Some(now()));
         self
     }
 
     fn ends(&mut self, at: usize, code: i32) -> &mut Self {
-        self.states[at] = (ContainerPhase::Stopped, Doing::Nothing, Some(code), None, Some(now()));
+        self.states[at] = Now::new(ContainerPhase::Stopped, Some(code), Some(now()));
         self
     }
 
     fn health(&mut self, at: usize, health: HealthStatus) -> &mut Self {
-        self.states[at].3 = Some(health);
+        self.states[at].health = Some(health);
         self
     }
 
@@ -58,13 +72,13 @@ impl Scene {
             .container_definitions
             .iter()
             .zip(&self.states)
-            .map(|(definition, (phase, doing, exit_code, health, started))| Look {
+            .map(|(definition, now)| Look {
                 definition,
-                phase: *phase,
-                doing: *doing,
-                exit_code: *exit_code,
-                health: *health,
-                started: *started,
+                phase: now.phase,
+                doing: now.doing,
+                exit_code: now.exit_code,
+                health: now.health,
+                started: now.started,
             })
             .collect();
         plan(&looks, stopping, now)
@@ -97,7 +111,7 @@ fn three_containers_start_one_after_the_other() {
     let mut scene = Scene::new(three());
     assert_eq!(scene.runs(0).does(), []);
     assert_eq!(scene.health(0, HealthStatus::Healthy).does(), [Action::Start(1)]);
-    scene.states[1].1 = Doing::Starting;
+    scene.states[1].doing = Doing::Starting;
     assert_eq!(scene.does(), []);
     assert_eq!(scene.runs(1).does(), []);
     assert_eq!(scene.ends(1, 0).does(), [Action::Start(2)]);
@@ -138,7 +152,7 @@ fn an_essential_end_ends_the_task() {
     let reason = "Essential container in task exited".to_owned();
     let fail = [Action::Fail(StopCode::EssentialContainerExited, reason)];
     assert_eq!(scene.ends(0, 0).does(), fail);
-    scene.states[0].4 = None;
+    scene.states[0].started = None;
     assert!(matches!(&scene.does()[..], [Action::Fail(StopCode::TaskFailedToStart, _)]));
     let mut scene = Scene::new(three());
     scene.runs(0).ends(1, 0).runs(2);
@@ -151,7 +165,7 @@ fn stops_in_the_reverse_order_of_dependencies() {
     scene.runs(0).runs(1).runs(2);
     let does = |scene: &Scene| scene.plan_at(true, now()).actions;
     assert_eq!(does(&scene), [Action::Stop(2)]);
-    scene.states[2].1 = Doing::Stopping;
+    scene.states[2].doing = Doing::Stopping;
     assert_eq!(does(&scene), []);
     scene.ends(2, 0);
     assert_eq!(does(&scene), [Action::Stop(1)]);
@@ -165,7 +179,7 @@ fn stops_in_the_reverse_order_of_dependencies() {
 fn what_was_not_started_never_is_once_the_task_stops() {
     let mut scene = Scene::new(three());
     scene.runs(0);
-    scene.states[1].1 = Doing::Starting;
+    scene.states[1].doing = Doing::Starting;
     let does = |scene: &Scene| scene.plan_at(true, now()).actions;
     // The job is being started: what it depends on stays until it has ended.
     assert_eq!(does(&scene), [Action::Never(2)]);
