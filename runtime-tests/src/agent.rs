@@ -314,7 +314,15 @@ impl Agent {
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         crate::leaks::unmount(self.fixture.path());
-        let _ = command::run(Command::new("ip").args(["link", "delete", &self.bridge]));
+    }
+
+    /// The bridge and its rules stay for the next task; after the last test there is none.
+    fn remove_bridge(&self) {
+        for (program, words) in [("ip", ["link", "delete", "dev"]), ("nft", ["delete", "table", "inet"])] {
+            let name = if program == "ip" { self.bridge.clone() } else { format!("corten_{}", self.bridge) };
+            // Not every test attaches a task.
+            let _ = Command::new(program).args(words).arg(name).stderr(Stdio::null()).status();
+        }
     }
 }
 
@@ -324,8 +332,10 @@ impl Drop for Agent {
             self.abandon();
         } else if let Err(cause) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.finish())) {
             self.abandon();
+            self.remove_bridge();
             std::panic::resume_unwind(cause);
         }
+        self.remove_bridge();
     }
 }
 
