@@ -4,6 +4,7 @@ use runtime_tests::{Agent, command, events, needs};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An agent with an ECS door, and what its clients need.
 struct Door {
@@ -11,9 +12,15 @@ struct Door {
     address: String,
 }
 
-/// Free at this moment; nobody else on this machine is told of it.
+/// A port on which nobody listens, below those that the kernel gives to clients: none of them takes it while the agent
+/// is down.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(61).wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+    (0..12_000)
+        .map(|step| u16::try_from(20_000 + first.wrapping_add(step) % 12_000).unwrap())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 impl Door {
