@@ -73,7 +73,11 @@ impl World {
         }
         definition["containerDefinitions"] = json!([container]);
         self.call("register_task_definition", &definition);
-        let ran = self.call("run_task", &json!({"taskDefinition": family}));
+        let mut wanted = json!({"taskDefinition": family});
+        if mode == "awsvpc" {
+            wanted["networkConfiguration"] = json!({"awsvpcConfiguration": {"subnets": ["subnet-1"]}});
+        }
+        let ran = self.call("run_task", &wanted);
         let arn = ran["tasks"][0]["taskArn"].as_str().expect("an ARN").to_owned();
         let deadline = std::time::Instant::now() + events::patience();
         loop {
