@@ -150,8 +150,9 @@ fn bad_requests_are_refused_and_leave_nothing() {
     agent.cri(&["pull", "no such image"]).fails();
     agent.cri(&["pull", "127.0.0.1:9/missing:1"]).fails();
 
-    // Without a name; with a sysctl that is not a namespace's; with a port that nobody has.
-    agent.try_pod("nameless", &json!({"metadata": {"name": ""}})).fails().says("InvalidArgument");
+    // In a PID namespace of an unknown kind; with a sysctl that is not a namespace's; with a port that nobody has.
+    let kind = json!({"linux": {"security_context": {"namespace_options": {"pid": 9}}}});
+    agent.try_pod("kind", &kind).fails().says("InvalidArgument");
     agent.try_pod("sysctl", &json!({"linux": {"sysctls": {"vm.swappiness": "1"}}})).fails();
     agent.try_pod("port", &json!({"port_mappings": [{"container_port": 70_000, "host_port": 1}]})).fails();
     assert!(agent.tasks().is_empty(), "a refused pod left a task");
@@ -172,7 +173,7 @@ fn bad_requests_are_refused_and_leave_nothing() {
         .try_create(pod, "a", &json!({"image": {"image": "localhost/nothing:here"}}))
         .fails()
         .says("localhost/nothing");
-    agent.try_create(pod, "b", &json!({"command": ["sh"], "mounts": [{"host_path": "/etc/hosts", "container_path": "not/absolute"}]})).fails();
+    agent.try_create(pod, "b", &json!({"command": ["sh"], "mounts": [{"host_path": "/etc/hosts", "container_path": "/etc/../etc/hosts", "propagation": 9}]})).fails();
     agent
         .try_create(pod, "c", &json!({"linux": {"security_context": {"run_as_username": "nobody-here"}}}))
         .fails();
