@@ -49,6 +49,7 @@ end() {
     fi
     kill $listener 2>/dev/null || true
     ip link delete $bridge 2>/dev/null || true
+    nft delete table inet corten_$bridge 2>/dev/null || true
 }
 trap end EXIT
 trap 'exit 0' TERM INT
