@@ -38,6 +38,7 @@ check "lints" cargo clippy --quiet --workspace --all-targets -- -D warnings
 count "unit tests" cargo test --quiet --package corten
 check "release build" cargo build --quiet --release
 check "crictl and critest" scripts/cri-tools.sh
+check "the aws command and boto3" scripts/aws-tools.sh
 count "tests on this machine" cargo test --quiet --package runtime-tests --no-fail-fast
 check "conformance with Kubernetes' CRI" scripts/critest.sh
 count "tests in the virtual machine (cgroup v2)" scripts/vm-test.sh
