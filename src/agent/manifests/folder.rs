@@ -268,7 +268,8 @@ mod tests {
         assert!(watcher.changed().await.unwrap());
         std::fs::remove_file(folder.path().join("b.yaml")).unwrap();
         assert!(watcher.changed().await.unwrap());
-        std::fs::remove_dir_all(folder.path()).unwrap();
+        std::fs::remove_file(folder.path().join(".a.yaml.swp")).unwrap();
+        std::fs::remove_dir(folder.path()).unwrap();
         assert!(!watcher.changed().await.unwrap());
     }
 }

@@ -65,7 +65,7 @@ pub fn parse(text: &str, form: Form) -> Result<Parsed, ManifestError> {
     let pod: Pod = read(text, form)?;
     check(&pod)?;
     let content: serde_json::Value = read(text, form)?;
-    let hash = Digest::of(content.to_string().as_bytes()).hex().to_owned();
+    let hash = Digest::of(content.to_string().as_bytes()).hex();
     Ok(Parsed { pod, hash })
 }
 
