@@ -10,14 +10,16 @@ cd "$(dirname "$0")/.."
 dir=$1 registry=$2
 corten=${CORTEN:-$(echo "$PWD"/target/*/release/corten)}
 bridge=cda$$
+cni=
+[ -z "${AGENT_CNI:-}" ] || cni="cni_configuration = \"$AGENT_CNI\"
+cni_plugins = [\"/usr/lib/cni\"]"
 cat > "$dir/config.toml" <<TOML
 [cri]
 socket = "$dir/cri.sock"
 [network]
 bridge = "$bridge"
 subnet = "${AGENT_SUBNET:-10.98.0.0/16}"
-${AGENT_CNI:+cni_configuration = "$AGENT_CNI"
-cni_plugins = ["/usr/lib/cni"]}
+$cni
 [registries.mirrors]
 "registry.k8s.io" = "http://$registry"
 "k8s.gcr.io" = "http://$registry"
