@@ -2,7 +2,7 @@
 # vm-test.sh: the privileged tests on cgroup v2, in a virtual machine with Debian's cloud kernel.
 #
 # The tests of the host run here too, the same executables; only those that need what the machine has not
-# (podman, a network, crictl) are left out by name. Prints "N passed, N failed"; exit 1 if a test failed, if a result is
+# (podman, nft and iproute2, crictl) are left out by name. Prints "N passed, N failed"; exit 1 if a test failed, if a result is
 # missing or if the machine did not come to its end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 # Emulated, not virtualised: a hosting machine seldom gives KVM. All takes about ten times as long.
 deadline=${CORTEN_VM_DEADLINE:-1200}
 slow=10
-host_only='^(podman|registry_real|crictl|agent_.*|waves|ports|ecs)$'
+host_only='^(podman|registry_real|crictl|agent_.*|waves|ports|ecs|manifests|metadata|network|streaming)$'
 out=target/vm
 root=$out/root
 console=$out/console.log
