@@ -1,5 +1,4 @@
 //! The agent as a service: its status, its configuration, its log, its end, and what is there after it was killed.
-#![expect(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
 
 use runtime_tests::{Agent, command, events};
 use serde_json::Value;

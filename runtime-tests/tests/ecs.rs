@@ -1,5 +1,7 @@
 //! The ECS door as its clients see it: boto3 and the aws command, whose side of each test is a scenario of
 //! `runtime-tests/python/ecs.py`.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use runtime_tests::{Agent, command, events, needs};
 use std::net::TcpListener;
 use std::path::Path;

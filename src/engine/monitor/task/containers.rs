@@ -28,6 +28,11 @@ use std::time::{Duration, Instant};
 
 /// Somebody else has a container's lock for a moment: then its restart is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// A worker that was just forked has a container's lock until it closed what is not its own: whoever starts the
+/// container right after its end waits for that.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// And this long, before the lock is taken for somebody's who keeps it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A client that takes nothing for so long is dropped: its container, and the log of that, wait for it.
 const STUCK: Duration = Duration::from_secs(30);
@@ -46,6 +51,8 @@ pub(super) struct Container {
     lock: Option<Lock>,
     /// The connection that waits for its start.
     asked: Option<u64>,
+    /// Until when that may wait for the container's lock.
+    lock_until: Instant,
     /// Connections that wait until it is held back for certain: no start is under way.
     holding: Vec<u64>,
     /// It was asked to stop: when it is killed.
@@ -82,6 +89,7 @@ impl Container {
             forgotten: false,
             lock: None,
             asked: None,
+            lock_until: Instant::now(),
             holding: Vec::new(),
             kill_at: None,
         }
@@ -142,7 +150,8 @@ impl Container {
     /// No restart, until it is started by request.
     pub(super) fn hold(&mut self) {
         self.held_back = true;
-        if matches!(self.state, State::Waiting { .. }) {
+        // One that somebody waits for is refused when its time has come.
+        if matches!(self.state, State::Waiting { .. }) && self.asked.is_none() {
             self.state = State::Idle;
         }
     }
@@ -166,6 +175,9 @@ impl Monitor {
             Some(at) if self.containers[at].is_live() => {
                 return Err(wrong_state(id, "running", "there is nothing to start"));
             }
+            Some(at) if self.containers[at].asked.is_some() => {
+                return Err(wrong_state(id, "starting", "another call starts it"));
+            }
             Some(at) => at,
             None => {
                 self.containers.push(Container::new(id.clone()));
@@ -176,11 +188,12 @@ impl Monitor {
         container.held_back = false;
         container.forgotten = false;
         container.asked = Some(connection);
+        container.lock_until = Instant::now() + LOCK_PATIENCE;
         match self.begin_start(at) {
             Ok(true) => Ok(()),
             Ok(false) => {
-                self.containers[at].asked = None;
-                Err(wrong_state(id, "in use", "it is being changed by another call"))
+                self.containers[at].state = State::Waiting { at: Instant::now() + LOCK_PAUSE };
+                Ok(())
             }
             Err(failure) => {
                 // It is not there, or nothing of it was begun: then there is nothing to keep.
@@ -214,9 +227,18 @@ impl Monitor {
                 continue;
             }
             container.state = State::Idle;
+            if container.asked.is_some() && container.held_back {
+                self.refuse_start(at, "stopped", "it was asked to stop before it began");
+                continue;
+            }
             match self.begin_start(at) {
                 Ok(true) => {}
-                Ok(false) => self.containers[at].state = State::Waiting { at: now + RETRY },
+                Ok(false) => self.wait_for_lock(at, now),
+                Err(failure) if self.containers[at].asked.is_some() => {
+                    let asked = self.containers[at].asked.take();
+                    self.containers[at].forgotten = true;
+                    self.answer(asked, Err(failure));
+                }
                 // It was removed, or there are no processes to be had: then the next end of the pause tries again.
                 Err(failure) if failure.kind == crate::error::ErrorKind::NotFound => {
                     self.containers[at].forgotten = true;
@@ -224,6 +246,25 @@ impl Monitor {
                 Err(_) => self.containers[at].state = State::Waiting { at: now + 10 * RETRY },
             }
         }
+    }
+
+    /// Another process has the lock of a container that is to be started.
+    fn wait_for_lock(&mut self, at: usize, now: Instant) {
+        let container = &mut self.containers[at];
+        let pause = if container.asked.is_some() { LOCK_PAUSE } else { RETRY };
+        if container.asked.is_none() || now < container.lock_until {
+            container.state = State::Waiting { at: now + pause };
+            return;
+        }
+        self.refuse_start(at, "in use", "it is being changed by another call");
+    }
+
+    /// Answers who waits for a start that does not come.
+    fn refuse_start(&mut self, at: usize, status: &str, needed: &'static str) {
+        let container = &mut self.containers[at];
+        let asked = container.asked.take();
+        let failure = wrong_state(&container.id, status, needed);
+        self.answer(asked, Err(failure));
     }
 
     /// The worker of a start has ended.
