@@ -1,4 +1,5 @@
 //! The agent as a service: its status, its configuration, its log, its end, and what is there after it was killed.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use runtime_tests::{Agent, command, events};
 use serde_json::Value;

@@ -1,4 +1,5 @@
 //! Static pods: what is in the folder runs.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 #![expect(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
 
 use runtime_tests::agent::IMAGE;

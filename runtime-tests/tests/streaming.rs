@@ -1,4 +1,6 @@
 //! Streams of exec, attach and port-forward under real clients: whole, in parallel, and without a trace afterwards.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use runtime_tests::{Agent, command, events};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -134,7 +136,7 @@ fn clients_that_go_away_leave_nothing() {
         let mut exec = spawn(&agent, &["exec", "-r", transport, "-i", &container, "cat"]);
         let mut deaf = spawn(&agent, &["exec", "-r", transport, "-i", &container, "busybox", "yes"]);
         let forward = spawn(&agent, &["port-forward", "-r", transport, &pod, ":7"]);
-        if number % 3 > 0 {
+        if !number.is_multiple_of(3) {
             // All of them are connected when they go.
             let mut lines = events::Lines::new(attached.stdout.take().unwrap());
             attached.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();

@@ -29,7 +29,8 @@ fn plugin(dir: &Path, script: &str) {
     let text = format!("#!/bin/sh\necho $CNI_COMMAND >>{}/calls\n{script}\n", dir.display());
     let path = dir.join("fake");
     std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.set_permissions(std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn a_shared_pid_namespace_has_a_pause_process_that_gives_nothing_away() {
     let own = world.started(&task, "pids-own", "ps -o args | grep -q '^sleep 1234' || echo alone");
     world.ended(&own);
     assert_eq!(world.output(&own), "alone\n");
-    let of = with_pid(PidNamespace::Of(sleeper.id.clone()));
+    let of = with_pid(PidNamespace::Of(sleeper.id));
     let debug = world.container_with(&task, "pids-debug", "cat /proc/1/comm", of);
     world.engine.start_in_task(&debug).unwrap();
     world.ended(&debug);
