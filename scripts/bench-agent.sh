@@ -17,6 +17,7 @@ work=$(mktemp -d)
 begin registry scripts/registry.sh "$work/registry"
 registry=$answer
 rootfs/publish.py "$registry" > /dev/null
+for server in peer own agent; do tmpfs "$work/$server/state"; done
 begin peer scripts/containerd.sh "$work/peer" "$registry"
 peer=$answer
 

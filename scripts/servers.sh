@@ -1,6 +1,12 @@
 # servers.sh, to be sourced: servers that a script begins and that end with it, in the directory $work, which goes too.
 
-started=()
+started=() mounted=()
+# tmpfs DIR: makes a directory on a tmpfs, as /run is on most hosts.
+tmpfs() {
+    mkdir -p "$1"
+    mount -t tmpfs -o mode=700 tmpfs "$1"
+    mounted+=("$1")
+}
 # begin NAME COMMAND...: starts a server and puts the first line that it prints into $answer.
 begin() {
     mkdir -p "$work/$1"
@@ -15,6 +21,7 @@ end_all() {
         kill "${started[i]}" 2>/dev/null || true
         wait "${started[i]}" 2>/dev/null || true
     done
+    for i in "${mounted[@]}"; do umount "$i" || umount --lazy "$i" || true; done
     rm -rf "$work" || true
 }
 trap end_all EXIT
