@@ -195,6 +195,8 @@ fn options(task: &Task, definition: &ContainerDefinition, names: &Names) -> Opti
             },
             devices: linux.devices.iter().map(device).collect(),
             restart: restart(definition.restart_policy.as_ref()),
+            // Not the agent's own, which the kernel is to spare.
+            oom_score_adj: Some(0),
             ..TaskOptions::default()
         },
         ..Options::default()
