@@ -43,7 +43,7 @@ fn a_failure_of_the_tool_is_125() {
     world.once(&["-u", "99999999999"], &["true"]).exits(125).says("99999999999");
     world.once(&["-u", "nobody-here"], &["true"]).exits(125).says("nobody-here");
     world.once(&["-m", "1m"], &["true"]).exits(125).says("6m");
-    world.once(&["--network", "bridge"], &["true"]).exits(125).says("bridge");
+    world.once(&["--network", "macvlan"], &["true"]).exits(125).says("macvlan");
     world.once(&["-v", "/no/such/path:/x"], &["true"]).exits(125).says("/no/such/path");
     world.once(&["--cpuset-cpus", "4000"], &["true"]).exits(125).says("cpu");
     world.run(&["exec", "nobody", "true"]).exits(125).says("nobody");
