@@ -121,6 +121,8 @@ func launches(address string, rounds int) ([]row, error) {
 			"family": "bench-" + network.mode, "networkMode": network.mode,
 			"containerDefinitions": []object{{
 				"name": "main", "image": image, "memory": 64, "essential": true,
+				// Asked to stop before the shell has set its trap, it does not hear of it.
+				"stopTimeout": 2,
 				"command": []string{"sh", "-c", "trap 'exit 0' TERM; sleep 1000000 & wait"},
 			}},
 		}
