@@ -29,7 +29,10 @@ pub fn tear_down(engine: &Engine, record: &TaskRecord) -> Result<(), EngineError
         _ => Ok(()),
     };
     // Before its namespace goes: plugins want to enter it.
-    let network = detach(engine, record);
+    let network = match &record.spec.network {
+        TaskNetwork::Attached(_) => network::detach(&engine.state, id.as_str()).map_err(EngineError::from),
+        TaskNetwork::None | TaskNetwork::Host => Ok(()),
+    };
     let mut mounts = Ok(());
     for kind in Shared::ALL {
         mounts = mounts.and(unmount(&kind.path(&directory)));
@@ -42,12 +45,4 @@ pub fn tear_down(engine: &Engine, record: &TaskRecord) -> Result<(), EngineError
     containers.and(pause).and(network).and(Ok(mounts?)).and(removed)?;
     // Last, because it tells what there was.
     engine.discard_task_run(&id)
-}
-
-/// Removes what attaches a task to its network, by the record of it; nothing there is no error.
-pub fn detach(engine: &Engine, record: &TaskRecord) -> Result<(), EngineError> {
-    match &record.spec.network {
-        TaskNetwork::Attached(_) => Ok(network::detach(&engine.state, record.id()?.as_str())?),
-        TaskNetwork::None | TaskNetwork::Host => Ok(()),
-    }
 }

@@ -35,16 +35,6 @@ pub(super) fn set_up(engine: &Engine, id: &Id, errand: &Errand) -> Result<(), Fa
     errand.done()
 }
 
-/// Detaches it from its network.
-pub(super) fn detach(engine: &Engine, id: &Id, errand: &Errand) -> Result<(), Failure> {
-    let work = || -> Result<(), EngineError> {
-        let missing = || EngineError::NoSuchTask { given: id.to_string() };
-        teardown::detach(engine, &engine.task_record(id)?.ok_or_else(missing)?)
-    };
-    work().map_err(failed)?;
-    errand.done()
-}
-
 /// Removes it; with `all`, also the task's records.
 pub(super) fn tear_down(engine: &Engine, id: &Id, all: bool, errand: &Errand) -> Result<(), Failure> {
     let work = || -> Result<(), EngineError> {

@@ -76,8 +76,6 @@ enum Purpose {
     End(Id),
     /// To clean up after a start whose worker died.
     CleanUp(Id, Failure),
-    /// To detach the task from its network while its containers are cleaned up after.
-    Detach,
     /// To remove what was made for the task; after a set-up that failed, its records too.
     TearDown(Option<Failure>),
 }

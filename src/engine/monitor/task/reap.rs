@@ -91,8 +91,6 @@ impl Monitor {
                 self.end_ended(&id, failure);
             }
             Purpose::CleanUp(id, failure) => self.start_failed(&id, failure),
-            // If it failed, the removal of all that was made tries again, and tells.
-            Purpose::Detach => {}
             Purpose::TearDown(undo) => self.tear_down_ended(undo, said(report), expired),
         }
     }

@@ -19,8 +19,6 @@ pub(super) struct Stop {
     waiters: Vec<u64>,
     /// What was asked for last; what each container asks for if absent.
     grace: Option<Duration>,
-    /// A worker was sent to detach the task from its network.
-    detached: bool,
 }
 
 impl Monitor {
@@ -104,25 +102,10 @@ impl Monitor {
                 worker.kill();
             }
         }
-        self.detach();
         let live = self.containers.iter().any(super::Container::is_live);
         if !live && self.workers.iter().all(Option::is_none) && !self.stop.waiters.is_empty() {
             self.tear_down(None);
         }
-    }
-
-    /// The network goes as soon as no container runs any more: plugins of CNI take longer for it than everything
-    /// else takes together.
-    fn detach(&mut self) {
-        let ending = |container: &super::Container| matches!(container.state, State::Ending { .. });
-        let ended = |container: &super::Container| ending(container) || matches!(container.state, State::Idle);
-        if self.stop.detached || !self.containers.iter().all(ended) || !self.containers.iter().any(ending) {
-            return;
-        }
-        self.stop.detached = true;
-        let (engine, id) = (self.engine.clone(), self.id.clone());
-        // Where no worker can be sent, the removal of everything does it.
-        let _ = self.send_worker(Purpose::Detach, REMOVAL, &[], |errand| jobs::detach(&engine, &id, errand));
     }
 
     fn tear_down(&mut self, undo: Option<Failure>) {
