@@ -244,10 +244,33 @@ impl Shelf {
             return Ok(None);
         }
         // Asked again: what was unfinished before the lock may be finished now.
+        let mut swept = Vec::new();
         for name in self.entries()?.into_iter().filter(|name| name.ends_with(UNFINISHED)) {
             remove_tree(&self.path, Path::new(&name))?;
+            swept.push(name);
+        }
+        if !swept.is_empty() {
+            self.sweep_names(&swept)?;
         }
         Ok(Some(Lock(making)))
+    }
+
+    /// Takes the names away that `swept`, directories that were unfinished, had already.
+    fn sweep_names(&self, swept: &[String]) -> Result<(), EngineError> {
+        let names = self.names();
+        let entries = match std::fs::read_dir(&names) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(SysError::io("readdir", names.display().to_string()))?,
+        };
+        for entry in entries.flatten() {
+            let link = entry.path();
+            let Ok(id) = std::fs::read_link(&link) else { continue };
+            if swept.iter().any(|name| name.strip_suffix(UNFINISHED) == id.to_str()) {
+                // Whoever discards it may have taken it away.
+                let _ = std::fs::remove_file(&link);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn names(&self) -> PathBuf {

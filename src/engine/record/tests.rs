@@ -92,11 +92,15 @@ fn unfinished_directories_are_swept_unless_one_is_being_made() {
     let store = Store::open(&engine.root).unwrap();
     private_directory(&path).unwrap();
     let making = engine.begin_making().unwrap();
+    // Killed between the claim of its name and the end of its making.
+    let name = engine.containers().join("names/half");
+    std::os::unix::fs::symlink("a".repeat(64), &name).unwrap();
     engine.sweep(&store).unwrap();
     assert!(path.exists());
     drop(making);
     engine.sweep(&store).unwrap();
     assert!(!path.exists());
+    assert!(name.symlink_metadata().is_err(), "its name is free again");
 }
 
 #[test]
