@@ -382,7 +382,8 @@ fn make(
         return Ok((child, console));
     }
     tell_callers(request, &child)?;
-    child.channel.send(&ToChild::Start, None).map_err(LaunchError::System)?;
+    // It may have failed already, and has said why.
+    child.channel.tell(&ToChild::Start).map_err(LaunchError::System)?;
     let console = converse(half, &plan, request, &mut child)?;
     Ok((child, console))
 }

@@ -104,12 +104,20 @@ impl Channel {
         socket::send(&self.0, &bytes, fd.as_slice())
     }
 
+    /// Sends a message to a peer that may have ended: what it said before is still to be received.
+    pub fn tell(&self, message: &impl Serialize) -> Result<(), SysError> {
+        match self.send(message, None) {
+            Err(SysError { errno: Errno::EPIPE, .. }) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Receives one message and the descriptor that came with it; None at the end of the stream.
     pub fn receive<T: for<'de> Deserialize<'de>>(&self) -> Result<Option<(T, Option<OwnedFd>)>, SysError> {
         let mut buffer = vec![0; MAX_MESSAGE];
         let mut received = match socket::receive(&self.0, &mut buffer) {
-            // The peer ended with messages of ours unread: the same as the end.
-            Err(SysError { errno: Errno::ECONNRESET, .. }) => return Ok(None),
+            // The peer ended with messages of ours unread. It is told once, before what the peer had said.
+            Err(SysError { errno: Errno::ECONNRESET, .. }) => socket::receive(&self.0, &mut buffer)?,
             other => other?,
         };
         if received.length == 0 {
@@ -144,6 +152,18 @@ mod tests {
         assert_eq!((message, fd.is_some()), (ToParent::Console, true));
         drop(left);
         assert!(right.receive::<ToParent>().unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_from_a_peer_that_did_not_listen() {
+        let (left, right) = socket::pair().unwrap();
+        let (left, right) = (Channel::new(left), Channel::new(right));
+        left.send(&ToParent::Ready, None).unwrap();
+        right.send(&ToChild::Start, None).unwrap();
+        drop(left);
+        assert_eq!(right.receive::<ToParent>().unwrap().unwrap().0, ToParent::Ready);
+        assert!(right.receive::<ToParent>().unwrap().is_none());
+        assert!(right.tell(&ToChild::Start).is_ok(), "there is nobody to tell, and that is no error");
     }
 
     #[test]
