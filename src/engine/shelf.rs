@@ -244,19 +244,20 @@ impl Shelf {
             return Ok(None);
         }
         // Asked again: what was unfinished before the lock may be finished now.
-        let mut swept = Vec::new();
-        for name in self.entries()?.into_iter().filter(|name| name.ends_with(UNFINISHED)) {
-            remove_tree(&self.path, Path::new(&name))?;
-            swept.push(name);
+        let mut unfinished = self.entries()?;
+        unfinished.retain(|name| name.ends_with(UNFINISHED));
+        if !unfinished.is_empty() {
+            // First, because the directories tell which names are to go.
+            self.free_names(&unfinished)?;
         }
-        if !swept.is_empty() {
-            self.sweep_names(&swept)?;
+        for name in unfinished {
+            remove_tree(&self.path, Path::new(&name))?;
         }
         Ok(Some(Lock(making)))
     }
 
-    /// Takes the names away that `swept`, directories that were unfinished, had already.
-    fn sweep_names(&self, swept: &[String]) -> Result<(), EngineError> {
+    /// Takes the names away that directories which are not finished have already.
+    fn free_names(&self, unfinished: &[String]) -> Result<(), EngineError> {
         let names = self.names();
         let entries = match std::fs::read_dir(&names) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -265,7 +266,7 @@ impl Shelf {
         for entry in entries.flatten() {
             let link = entry.path();
             let Ok(id) = std::fs::read_link(&link) else { continue };
-            if swept.iter().any(|name| name.strip_suffix(UNFINISHED) == id.to_str()) {
+            if unfinished.iter().any(|name| name.strip_suffix(UNFINISHED) == id.to_str()) {
                 // Whoever discards it may have taken it away.
                 let _ = std::fs::remove_file(&link);
             }

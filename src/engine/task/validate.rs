@@ -2,6 +2,7 @@
 use super::{TaskNetwork, TaskSpec};
 use crate::engine::error::EngineError;
 use crate::engine::options::{Limits, parse};
+use crate::runtime::rootfs::sysctl::split;
 use std::path::{Component, Path};
 
 /// Most extra lines of /etc/hosts, names of a line, and kernel parameters of a task.
@@ -102,22 +103,6 @@ pub(super) fn sysctl_path(key: &str, spec: &TaskSpec) -> Result<String, EngineEr
         return wrong("sysctl", key, "a task has it not for itself: it is of the whole host");
     }
     Ok(parts.join("/"))
-}
-
-/// As in sysctl(8) the first of `.` and `/` separates, and the other one stands for it within a part.
-fn split(key: &str) -> Option<Vec<String>> {
-    let separator = key.chars().find(|char| matches!(char, '.' | '/'))?;
-    let allowed =
-        |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '.' | '/' | ':' | '@');
-    if !key.chars().all(allowed) {
-        return None;
-    }
-    let parts: Vec<String> = key
-        .split(separator)
-        .map(|part| if separator == '.' { part.replace('/', ".") } else { part.to_owned() })
-        .collect();
-    let valid = |part: &String| !matches!(part.as_str(), "" | "." | "..");
-    parts.iter().all(valid).then_some(parts)
 }
 
 #[cfg(test)]

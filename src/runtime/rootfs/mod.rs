@@ -22,7 +22,7 @@ mod pivot;
 mod plan;
 mod prepare;
 mod seal;
-mod sysctl;
+pub mod sysctl;
 
 pub use copyup::copy_up;
 pub use error::RootfsError;

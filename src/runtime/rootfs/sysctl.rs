@@ -64,7 +64,7 @@ pub(super) fn plan(wanted: Option<&HashMap<String, String>>, own: &Namespaces) -
 
 /// The components of a key. As in sysctl(8) the first of `.` and `/` separates, and the other one stands for
 /// it within a component: `net.ipv4.conf.eth0/1.forwarding` is of the interface `eth0.1`.
-fn split(key: &str) -> Option<Vec<String>> {
+pub fn split(key: &str) -> Option<Vec<String>> {
     let separator = key.chars().find(|char| matches!(char, '.' | '/'))?;
     let allowed =
         |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '.' | '/' | ':' | '@');
