@@ -65,29 +65,6 @@ fn a_file_is_bound_on_the_target_of_a_dangling_link() {
 }
 
 #[test]
-fn cve_2019_16884_nothing_hides_a_part_of_proc() {
-    let fixture = Fixture::new();
-    let source = fixture.file("fake", "fake");
-    std::fs::create_dir(fixture.path().join("dir")).unwrap();
-    for destination in ["/proc/self/attr", "/proc/sys", "/x/../proc/1"] {
-        let bundle =
-            fixture.bundle().mount(destination, "bind", fixture.path().join("dir"), &["bind"]).script("true");
-        bundle.create().exits(1).says("inside /proc");
-        fixture.clean_up();
-    }
-    // Through a link of the image, which no path in the configuration tells.
-    let bundle =
-        fixture.bundle().mount("/link/sys", "bind", fixture.path().join("dir"), &["bind"]).script("true");
-    symlink("/proc", bundle.rootfs().join("link")).unwrap();
-    bundle.create().exits(1).says("inside /proc");
-    fixture.clean_up();
-    // What lxcfs does stays possible.
-    let bundle = fixture.bundle().mount("/proc/uptime", "bind", source, &["bind"]).script("cat /proc/uptime");
-    assert_eq!(bundle.run().ok().stdout, "fake");
-    fixture.assert_clean();
-}
-
-#[test]
 fn an_option_that_the_file_system_does_not_know_is_named() {
     let fixture = Fixture::new();
     let bundle = fixture.bundle().mount("/t", "tmpfs", "tmpfs", &["nonsense=1"]).script("true");

@@ -1,0 +1,99 @@
+//! Descriptors of the host that a container must not reach, and the runtime's own executable.
+
+use runtime_tests::{Fixture, command, image, needs, run};
+use serde_json::json;
+
+#[test]
+fn cve_2024_21626_no_directory_of_the_host_is_open_at_created() {
+    let fixture = Fixture::new();
+    let bundle = fixture.bundle().args(["/probe", "wait"]);
+    let _lines = bundle.created();
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", bundle.pid())).unwrap().flatten() {
+        let is_dir = std::fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir());
+        assert!(
+            !is_dir,
+            "{} -> {}",
+            entry.path().display(),
+            std::fs::read_link(entry.path()).unwrap().display()
+        );
+    }
+}
+
+#[test]
+fn cve_2024_21626_working_directory_through_a_descriptor() {
+    let fixture = Fixture::new();
+    let secret = fixture.file("secret", "of the host");
+    // Refused, or a directory of the container: both are safe. From the host's one, a way up finds the file.
+    let script = format!(
+        "up=; for n in 0 1 2 3 4 5 6 7 8 9 10 11 12; do [ -e \"./$up{}\" ] && echo escaped; up=../$up; done; exit 0",
+        secret.display()
+    );
+    for fd in 0..24 {
+        let cwd = format!("/proc/self/fd/{fd}");
+        let outcome = fixture.bundle().set("/process/cwd", json!(cwd)).script(&script).run();
+        assert_eq!(outcome.stdout, "", "{cwd}");
+        fixture.clean_up();
+    }
+    let bundle = fixture.bundle().args(["/probe", "wait"]);
+    let mut lines = bundle.started();
+    lines.next_line();
+    for fd in 0..24 {
+        let cwd = format!("/proc/self/fd/{fd}");
+        let outcome = bundle.exec_with(&["--cwd", &cwd], &["/bin/sh", "-c", &script]);
+        assert_eq!(outcome.stdout, "", "{cwd}");
+    }
+}
+
+#[test]
+fn cve_2019_5736_and_cve_2016_9962_hostile_init_while_others_join() {
+    let fixture = Fixture::new();
+    // A copy of the runtime, which an attack may spoil.
+    let original = needs::oci();
+    let copy = fixture.path().join("runtime");
+    // By another process: a descriptor that writes the file must not be inherited by what other tests start
+    // meanwhile, because a file that is open for writing cannot be executed.
+    run(std::process::Command::new("cp").arg(original.get_program()).arg(&copy)).ok();
+    let before = image::digest(&std::fs::read(&copy).unwrap());
+    let secret = fixture.file("secret", "of the host");
+
+    let caps =
+        json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL", "CAP_SYS_ADMIN"]);
+    let script = format!(
+        "exec 3>&1; echo ready; while :; do for p in /proc/[0-9]*; do \
+           case $p in /proc/1|/proc/$$|/proc/self) continue;; esac; \
+           for way in root cwd; do [ -e $p/$way{secret} ] && echo found $p/$way; done; \
+           for fd in $p/fd/*; do [ -e $fd{secret} ] && echo found $fd; done; \
+           case $(readlink $p/exe) in /bin/busybox|/probe) continue;; esac; \
+           (for n in 1 2 3 4 5 6 7 8; do (echo evil >/proc/self/fd/5) && echo wrote; done) 5<$p/exe; \
+         done; done 2>/dev/null",
+        secret = secret.display()
+    );
+    let bundle = fixture
+        .bundle()
+        .script(&script)
+        .set("/process/capabilities", json!({"bounding": caps, "effective": caps, "permitted": caps}))
+        // `#!/proc/self/exe` runs whatever runs it: the runtime, if it is not careful.
+        .file("/bin/again", "#!/proc/self/exe\n");
+    make_executable(&bundle.rootfs().join("bin/again"));
+    let mut lines = bundle.started();
+    assert_eq!(lines.next_line(), "ready");
+    for round in 0..20 {
+        let mut exec = std::process::Command::new(&copy);
+        exec.args(original.get_args()).arg("--root").arg(fixture.state_root()).args(["exec", &bundle.id]);
+        exec.arg(if round % 4 == 0 { "/bin/again" } else { "/bin/true" }).env("CORTEN_TEST", fixture.token());
+        let outcome = command::run(&mut exec);
+        assert!(outcome.code.is_some(), "exec was killed: {}", outcome.stderr);
+    }
+    bundle.kill_and_wait("KILL");
+    let mut words = Vec::new();
+    while let Some(line) = lines.try_line() {
+        words.push(line);
+    }
+    assert_eq!(words, Vec::<String>::new(), "the container reached the host");
+    assert_eq!(image::digest(&std::fs::read(&copy).unwrap()), before, "the runtime's binary was changed");
+}
+
+fn make_executable(path: &std::path::Path) {
+    let file = std::fs::File::open(path).unwrap();
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}

@@ -1,0 +1,11 @@
+//! Attacks that other runtimes have met: each test has the number of its CVE in its name.
+//!
+//! The modules `a1_…` are about paths, mounts, procfs and descriptors, `a2_…` about identity, privileges,
+//! namespaces and helpers of the host. docs/threat-model.md lists the attacks and corten's defences.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod a1_descriptors;
+mod a1_dev;
+mod a1_proc;
+mod a1_removal;
