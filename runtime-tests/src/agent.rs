@@ -6,7 +6,7 @@
 
 use crate::fixture::locked;
 use crate::image::Image;
-use crate::{Fixture, Outcome, cgroup, command, events, needs};
+use crate::{Fixture, Outcome, cgroup, command, daemon, events, needs};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -89,25 +89,7 @@ impl Agent {
             .expect("start the agent");
         let pid = i32::try_from(child.id()).expect("a pid");
         *locked(&self.child) = Some(child);
-        self.await_ready(pid);
-    }
-
-    fn await_ready(&self, pid: i32) {
-        let deadline = Instant::now() + events::patience();
-        let mut message = [0; 4096];
-        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-            // An agent that ends says nothing more, so its end is looked for now and then.
-            if events::readable(self.notify.as_fd(), left.min(Duration::from_millis(200))) {
-                let length = self.notify.recv(&mut message).expect("a notification");
-                let text = String::from_utf8_lossy(&message[..length]);
-                if text.lines().any(|line| line == "READY=1") {
-                    return;
-                }
-            } else if events::process_end(pid, Duration::ZERO) {
-                panic!("the agent ended at once:\n{}", self.log());
-            }
-        }
-        panic!("the agent was not ready within {:?}:\n{}", events::patience(), self.log());
+        daemon::await_ready(&self.notify, pid, || self.log());
     }
 
     /// The agent's process.
@@ -357,7 +339,7 @@ pub fn image() -> Image {
 
 /// A /22 in 10.64.0.0/10 that no route of the host touches. Tests of other processes choose at the same time, so
 /// the first guess depends on the process.
-fn free_subnet(count: u32) -> String {
+pub fn free_subnet(count: u32) -> String {
     let routes =
         command::run(Command::new(needs::program("ip", "iproute2")).args(["-4", "route"])).ok().stdout;
     let mut guess = std::process::id().wrapping_mul(2_654_435_761) >> 7;

@@ -9,6 +9,7 @@
 //! - [`terminal`]: the caller's end of a console socket. [`kill_point`]: stops a command at its n-th system call.
 //! - [`image`]: small images as archives, made without any other tool. [`registry`]: registries, honest and not.
 //! - [`agent`]: a node agent with its own directories, network and tasks. [`cri`]: pods on it, made with crictl.
+//! - [`daemon`]: dockerd or containerd, with the binary under test as their runtime.
 //!
 //! A need that the machine does not meet fails the test with its name; nothing is skipped.
 #![expect(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
@@ -18,6 +19,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod command;
 pub mod cri;
+pub mod daemon;
 pub mod events;
 pub mod fixture;
 pub mod image;

@@ -90,6 +90,24 @@ pub fn program(name: &str, package: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("missing need: {name} in PATH (apt-get install {package})"))
 }
 
+/// A program of one of Debian's packages, by its path: another of its name may come first in PATH.
+pub fn packaged(path: &str, package: &str) -> PathBuf {
+    required(package, PathBuf::from(path), &format!("apt-get install {package}"))
+}
+
+/// The binary under test (or the peer that `CORTEN_OCI` names) as callers of runc know one: a path, without a verb.
+/// A link in `dir`, whose name chooses the binary's face.
+pub fn oci_path(dir: &Path) -> PathBuf {
+    match std::env::var_os("CORTEN_OCI") {
+        Some(peer) => PathBuf::from(peer),
+        None => {
+            let link = dir.join("corten-oci");
+            std::os::unix::fs::symlink(corten(), &link).expect("symlink");
+            link
+        }
+    }
+}
+
 /// A duration stretched by the slowness of this machine (an emulated one sets `CORTEN_TEST_SLOW`).
 pub fn stretched(duration: Duration) -> Duration {
     duration * std::env::var("CORTEN_TEST_SLOW").map_or(1, |text| text.parse().expect("CORTEN_TEST_SLOW"))

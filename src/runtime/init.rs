@@ -80,7 +80,10 @@ impl InitError {
     pub(super) fn step(&self, otherwise: &'static str) -> &'static str {
         match self {
             InitError::Program(
-                ProgramError::NotInPath { .. } | ProgramError::Unusable { .. } | ProgramError::Exec { .. },
+                ProgramError::NotInPath { .. }
+                | ProgramError::Unusable { .. }
+                | ProgramError::Directory { .. }
+                | ProgramError::Exec { .. },
             ) => EXEC_STEP,
             _ => otherwise,
         }

@@ -41,6 +41,15 @@ pub enum ProgramError {
         #[source]
         source: SysError,
     },
+    /// It is a directory. execve(2) would say EACCES, and callers look for that text to tell this failure from others.
+    #[error("exec: {name:?}: is a directory")]
+    Directory {
+        /// As given.
+        name: String,
+        /// What execve(2) says.
+        #[source]
+        source: SysError,
+    },
     /// execve(2) refused it.
     #[error("exec {path}{hint}")]
     Exec {
@@ -82,6 +91,7 @@ impl Kind for ProgramError {
         match self {
             ProgramError::NotInPath { .. } => ErrorKind::NotFound,
             ProgramError::Unusable { source, .. }
+            | ProgramError::Directory { source, .. }
             | ProgramError::Exec { source, .. }
             | ProgramError::Cwd { source, .. } => source.kind(),
             ProgramError::CwdOutside { .. } => ErrorKind::PermissionDenied,
@@ -149,7 +159,13 @@ impl Program {
         }
         if name.contains(&b'/') {
             let path = Path::new(OsStr::from_bytes(name));
-            check_executable(path).map_err(|source| ProgramError::Unusable { name: shown(), source })?;
+            check_executable(path).map_err(|source| match source.errno {
+                Errno::EISDIR => ProgramError::Directory {
+                    name: shown(),
+                    source: SysError::on("execve", shown())(Errno::EACCES),
+                },
+                _ => ProgramError::Unusable { name: shown(), source },
+            })?;
             return Ok(self.args[0].clone());
         }
         let path = self.variable("PATH").unwrap_or(DEFAULT_PATH.as_bytes());
@@ -255,7 +271,7 @@ mod tests {
         let text = |args: &[&str]| crate::error::chain(&program(args, &["PATH=/bin"]).find().unwrap_err());
         assert!(text(&["no-such"]).contains("executable file not found in $PATH"));
         assert!(text(&["/no/such"]).contains("no such file or directory"));
-        assert!(text(&["/etc"]).contains("is a directory"));
+        assert!(text(&["/etc"]).ends_with("is a directory: execve /etc: permission denied"));
         assert!(text(&["/etc/passwd"]).contains("permission denied"));
     }
 
