@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # containerd.sh DIR REGISTRY: runs Debian's containerd with its CRI plugin, runc and the CNI plugins in the foreground,
 # with everything of it under DIR and the images of REGISTRY (host:port) as the mirror of Kubernetes' registries.
+# With RUNTIME=FILE that program takes the place of runc (the CRI plugin's BinaryName).
 # Prints the URL of its socket once it serves; end it with SIGTERM, after its pods.
 set -euo pipefail
 dir=$1 registry=$2
@@ -44,6 +45,8 @@ bin_dir = "/usr/lib/cni"
 conf_dir = "$dir/cni"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+BinaryName = "${RUNTIME:-}"
 $mirrors
 TOML
 exec 3< <(exec containerd --config "$dir/config.toml" 2>&1)

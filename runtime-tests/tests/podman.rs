@@ -16,15 +16,7 @@ struct Podman<'f> {
 
 impl<'f> Podman<'f> {
     fn new(fixture: &'f Fixture) -> Self {
-        // podman knows a runtime by its path; ours takes its face from its name.
-        let runtime = match std::env::var_os("CORTEN_OCI") {
-            Some(peer) => PathBuf::from(peer),
-            None => {
-                let link = fixture.path().join("corten-oci");
-                std::os::unix::fs::symlink(needs::corten(), &link).expect("symlink");
-                link
-            }
-        };
+        let runtime = needs::oci_path(fixture.path());
         fixture.file("containers.conf", "[engine]\nevents_logger = \"file\"\n[network]\n");
         let dir = fixture.path().display();
         let storage =
