@@ -13,6 +13,7 @@ use super::task::join;
 use crate::error::{Kind, chain};
 use crate::runtime::create::{Started, Stdio};
 use crate::runtime::exec::{ExecError, ExecRequest, exec};
+use crate::runtime::rootless::Rootless;
 use crate::sys::process::duplicate;
 use crate::sys::root::Root;
 use crate::sys::{SysError, pidfd, pty};
@@ -101,6 +102,7 @@ impl Engine {
         stdio: Stdio,
     ) -> Result<Started, EngineError> {
         exec(ExecRequest {
+            rootless: Rootless::No,
             id: record.id.clone(),
             state_root: self.runtime_root(),
             process,

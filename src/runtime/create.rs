@@ -19,6 +19,7 @@ use super::notify::{self, NotifyError};
 use super::plan::{Plan, PlanError};
 use super::protocol::{ToChild, ToParent};
 use super::rootfs::HostSources;
+use super::rootless::{self, Caller, Rootless};
 use super::security::SecurityError;
 use super::security::seccomp::Listener;
 use super::start::{StartError, await_exec, log, run_poststart};
@@ -80,6 +81,8 @@ pub struct CreateRequest {
     pub spec: Spec,
     /// Who makes cgroups.
     pub cgroup_driver: Driver,
+    /// What is forgiven where the host refuses us a cgroup.
+    pub rootless: Rootless,
     /// Standard streams.
     pub stdio: Stdio,
     /// A file that gets init's number.
@@ -261,10 +264,16 @@ impl Created {
 /// Creates a container up to the point where its init waits for the start. On an error nothing is left of it.
 pub fn create(mut request: CreateRequest) -> Result<Created, CreateError> {
     validate::check(&request.spec)?;
+    if !nix::unistd::geteuid().is_root() {
+        rootless::check(&request.spec, Caller::current())?;
+    }
     check_preserved(request.preserve_fds)?;
     let root_mount = request.root_mount.take();
     let plan = Plan::build(&request)?;
-    let host = Host::detect()?;
+    let host = match request.cgroup_driver {
+        Driver::Disabled => Host::none(),
+        Driver::Cgroupfs | Driver::Systemd => Host::detect()?,
+    };
     let cgroups_path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let paths = cgroup::plan(&host, cgroups_path.as_deref(), &request.id, request.cgroup_driver)?;
     // First of all that is made, because a taken id is the error that callers look for.
@@ -348,33 +357,41 @@ impl Half {
 fn make(
     half: &mut Half,
     host: &Host,
-    plan: Plan,
+    mut plan: Plan,
     request: &CreateRequest,
     root_mount: Option<OwnedFd>,
 ) -> Result<(Child, Option<OwnedFd>), CreateError> {
     half.dir()?.write_intent(&half.state)?;
     let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let rootless = !nix::unistd::geteuid().is_root();
-    let cgroup = Cgroup::create(host, &half.state.cgroup, resources, rootless)?;
+    let cgroup = Cgroup::create(host, &half.state.cgroup, resources, request.rootless)?;
     // Not before: where it fails it leaves nothing, and cgroups that are in use are another container's, whose
     // processes discarding ours must not kill.
     half.cgroup_began = true;
-    let target = Target { namespaces: &plan.namespaces, of_process: None, placement: cgroup.placement()? };
+    let target = Target {
+        oom_score_adj: plan.process.security.limits.take_own_oom_score(),
+        namespaces: &plan.namespaces,
+        of_process: None,
+        placement: cgroup.placement()?,
+    };
     // A process in a user namespace may not be allowed to walk to the sources, nor to the root.
-    let sources = match plan.namespaces.new & flag::USER != 0 && !rootless {
-        true => plan.rootfs.open_sources().map_err(PlanError::from)?,
+    let sources = match plan.namespaces.new & flag::USER != 0 {
+        true => rootless::open_sources(&plan.rootfs).map_err(PlanError::from)?,
         false => HostSources::default(),
     };
-    let mut child = match launch(target)? {
-        Side::Init(channel) => {
-            init::run(plan, channel, request, &half.state, HostMounts { root: root_mount, sources })
-        }
+    let mut child = match launch(&target)? {
+        Side::Init(channel) => init::run(
+            plan,
+            channel,
+            request,
+            &half.state,
+            HostMounts { root: root_mount, sources, cgroups_refused: cgroup.is_refused() },
+        ),
         Side::Parent(child) => child,
     };
     drop((root_mount, sources));
     // While init makes its mounts on another processor: what it need not wait for.
     adopt(half, &plan, &child)?;
-    cgroup.restrict_devices(resources, rootless)?;
+    cgroup.restrict_devices(resources, request.rootless)?;
     half.dir()?.write_config(&request.spec)?;
     if plan.start == StartMode::OnCall {
         let console = converse(half, &plan, request, &mut child)?;

@@ -3,6 +3,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::unistd::setsid;
 use oci_spec::runtime::Process;
 
@@ -14,6 +15,7 @@ use super::namespaces::{Namespaces, flag};
 use super::notify;
 use super::plan::{PlanError, ProcessPlan};
 use super::protocol::{Channel, ToChild, ToParent};
+use super::rootless::Rootless;
 use super::start::{await_exec, log};
 use super::state::{State, StateError, Status};
 use super::validate;
@@ -43,6 +45,8 @@ pub struct ExecRequest {
     pub ignore_paused: bool,
     /// Where compiled seccomp filters are kept, if anywhere.
     pub seccomp_cache: Option<PathBuf>,
+    /// What is forgiven where the host does not let it into the container's cgroups.
+    pub rootless: Rootless,
     /// Sub-cgroups for it: (v1 controllers or none for all, path below the container's cgroup).
     pub cgroups: Vec<(Option<String>, PathBuf)>,
 }
@@ -108,11 +112,8 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
         return Err(ExecError::NotRunning);
     }
     let spec = State::load_spec(&request.state_root, &request.id)?;
-    let plan = ProcessPlan::build(&spec, &request.process, request.seccomp_cache.as_deref())?;
-    let placement = place(&state, init.pid, &request.cgroups)?;
-    let namespaces = Namespaces::default();
-    let target = Target { namespaces: &namespaces, of_process: Some((pidfd, state.namespaces)), placement };
-    let mut child = match launch(target)? {
+    let mut plan = ProcessPlan::build(&spec, &request.process, request.seccomp_cache.as_deref())?;
+    let mut child = match enter(&request, &state, pidfd, &mut plan)? {
         Side::Init(channel) => run(&plan, &channel, &request, &state),
         Side::Parent(child) => child,
     };
@@ -126,6 +127,43 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     let pidfd = crate::sys::process::duplicate(&child.pidfd)?;
     child.release();
     Ok(Started { pid: child.pid, pidfd, console })
+}
+
+/// Makes the process in the container's namespaces and cgroups.
+fn enter(
+    request: &ExecRequest,
+    state: &State,
+    init: OwnedFd,
+    plan: &mut ProcessPlan,
+) -> Result<Side, ExecError> {
+    let namespaces = Namespaces::default();
+    let mut target = Target {
+        namespaces: &namespaces,
+        of_process: Some((init, state.namespaces)),
+        placement: cgroup::Placement::default(),
+        oom_score_adj: plan.security.limits.take_own_oom_score(),
+    };
+    let init = state.init.ok_or(ExecError::NotRunning)?;
+    match place(state, init.pid, &request.cgroups) {
+        Ok(placement) => target.placement = placement,
+        Err(cgroup::Error::System(error)) if is_forgiven(request, &error) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match launch(&target) {
+        // As runc: whoever calls from outside of the subtree that is delegated to him cannot move a process
+        // into it. The container's namespaces hold it all the same.
+        Err(LaunchError::System(error)) if error.call == "clone3" && is_forgiven(request, &error) => {
+            target.placement = cgroup::Placement::default();
+            Ok(launch(&target)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn is_forgiven(request: &ExecRequest, error: &SysError) -> bool {
+    request.cgroups.is_empty()
+        && matches!(error.errno, Errno::EACCES | Errno::EPERM)
+        && request.rootless.forgives()
 }
 
 /// The container's own cgroups, or those below them that the caller names.

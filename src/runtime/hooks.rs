@@ -152,7 +152,7 @@ fn state_file(state: &[u8]) -> std::io::Result<File> {
 
 /// Reads the hook's standard error until the hook has ended or `timeout` seconds passed. A background child
 /// that keeps the pipe open does not hold us.
-fn watch(child: &mut Child, timeout: Option<i64>) -> Result<(bool, Vec<u8>), SysError> {
+pub(super) fn watch(child: &mut Child, timeout: Option<i64>) -> Result<(bool, Vec<u8>), SysError> {
     let deadline = timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.max(0).unsigned_abs()));
     let pidfd = pidfd::open(child.id() as i32)?;
     let mut stderr = child.stderr.take();

@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid
 
 use super::create::{CreateRequest, Stdio};
 use super::hooks::{self, HookError, Phase};
-use super::launch::{LaunchError, fail};
+use super::launch::{LaunchError, fail, hide};
 use super::namespaces::flag;
 use super::plan::{Plan, ProcessPlan};
 use super::program::{self, EXEC_STEP, ProgramError};
@@ -101,6 +101,8 @@ pub(super) struct HostMounts {
     pub(super) root: Option<OwnedFd>,
     /// Of bind mounts.
     pub(super) sources: HostSources,
+    /// Whether some of the container's cgroups could not be made.
+    pub(super) cgroups_refused: bool,
 }
 
 /// Runs init to its program, or reports what failed and ends. It never returns into the runtime's code, of
@@ -157,7 +159,12 @@ fn set_up(
         security::keyring::join(&state.id)?;
     }
     let source = mounts.root.map_or(RootSource::Path, |mount| RootSource::Detached { mount, at: None });
-    let facts = MountFacts { cgroup: Some(&state.cgroup), sources: mounts.sources, ..MountFacts::default() };
+    let facts = MountFacts {
+        cgroup: Some(&state.cgroup),
+        sources: mounts.sources,
+        cgroups_refused: mounts.cgroups_refused,
+        ..MountFacts::default()
+    };
     let mut prepared = rootfs::prepare(&plan.rootfs, source, facts)?;
     make_cwd(&prepared, &plan.process.cwd)?;
     create_container_hooks(plan, state)?;
@@ -180,6 +187,9 @@ fn become_root(plan: &Plan, channel: &Channel) -> Result<(), InitError> {
     }
     if new {
         ask(channel, &ToParent::NeedMappings)?;
+    }
+    if plan.namespaces.new & flag::PID == 0 {
+        hide().map_err(failed("hiding from other containers"))?;
     }
     become_namespace_root()
 }

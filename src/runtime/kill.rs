@@ -3,6 +3,7 @@ use std::path::Path;
 
 use super::cgroup::{self, Cgroup};
 use super::namespaces::flag;
+use super::processes;
 use super::state::{State, StateError, Status};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::{SysError, pidfd};
@@ -81,10 +82,10 @@ fn libc_sigkill() -> i32 {
 
 fn kill_all(state: &State, signal: i32) -> Result<(), KillError> {
     let cgroup = Cgroup::open(&state.cgroup)?;
-    if signal == libc_sigkill() {
+    if signal == libc_sigkill() && cgroup.exists() {
         return Ok(cgroup.kill_all()?);
     }
-    for pid in cgroup.pids()? {
+    for pid in processes::pids(state)? {
         let sent = pidfd::open(pid).and_then(|pidfd| pidfd::send_signal(&pidfd, signal));
         match sent {
             // It ended meanwhile.

@@ -17,6 +17,7 @@ use nix::unistd::{Pid, pipe2};
 use super::cgroup::Placement;
 use super::namespaces::{NamespaceError, Namespaces, flag};
 use super::protocol::{Channel, Failure, ToParent};
+use super::security::{SecurityError, rlimits};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::process::{Clone3, Forked, clone3, exit_now, set_parent_death_signal, setns, wait};
 use crate::sys::{SysError, pidfd, socket};
@@ -33,6 +34,9 @@ pub enum LaunchError {
     /// The new process could not enter its cgroups.
     #[error("entering the container's cgroups")]
     Placement(#[source] SysError),
+    /// The process's OOM score.
+    #[error(transparent)]
+    Limits(#[from] SecurityError),
     /// The container's side failed.
     #[error(transparent)]
     Container(#[from] Failure),
@@ -49,6 +53,7 @@ impl Kind for LaunchError {
         match self {
             LaunchError::System(source) | LaunchError::Placement(source) => source.kind(),
             LaunchError::Namespace(source) => source.kind(),
+            LaunchError::Limits(source) => source.kind(),
             LaunchError::Container(failure) => failure.kind(),
             LaunchError::Vanished { .. } => ErrorKind::System,
         }
@@ -64,6 +69,9 @@ pub struct Target<'a> {
     pub of_process: Option<(OwnedFd, u64)>,
     /// The cgroups.
     pub placement: Placement,
+    /// What the new process sets itself: an ordinary user's runtime cannot, once the process has hidden from
+    /// all others.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// The child of a launch, on the runtime's side. It is killed when dropped before [`Child::release`].
@@ -111,7 +119,7 @@ pub enum Side {
 }
 
 /// Makes the process. Returns in both; whatever fails on the new side is told over the channel and ends it.
-pub fn launch(target: Target<'_>) -> Result<Side, LaunchError> {
+pub fn launch(target: &Target<'_>) -> Result<Side, LaunchError> {
     let joins = target.namespaces.open_joins()?;
     let (ours, theirs) = socket::pair()?;
     let (ours, theirs) = (Channel::new(ours), Channel::new(theirs));
@@ -123,7 +131,7 @@ pub fn launch(target: Target<'_>) -> Result<Side, LaunchError> {
     })? {
         Forked::Child => {
             drop(ours);
-            let entered = if staged { stage(&target, &joins, &theirs) } else { arrive(&target, &joins) };
+            let entered = if staged { stage(target, &joins, &theirs) } else { arrive(target, &joins) };
             match entered {
                 Ok(()) => Ok(Side::Init(theirs)),
                 Err(error) => fail(&theirs, "entering namespaces and cgroups", &error),
@@ -156,15 +164,24 @@ fn staged_child(channel: &Channel) -> Result<Pid, LaunchError> {
 fn arrive(target: &Target<'_>, joins: &[OwnedFd]) -> Result<(), LaunchError> {
     // The runtime may be killed at any point; a half-made init goes with it.
     set_parent_death_signal(Some(Signal::SIGKILL))?;
+    if let Some(value) = target.oom_score_adj {
+        rlimits::set_oom_score("self", value)?;
+    }
     let foreign = target.of_process.is_some() || target.namespaces.new & flag::PID == 0;
-    if foreign && nix::unistd::geteuid().is_root() {
-        // Before processes that are not ours can see this one: they must not trace it or reopen its files
-        // (CVE-2016-9962). Not for others than root, who could not write their own user mappings then.
-        set_dumpable(false).map_err(SysError::on("prctl", "PR_SET_DUMPABLE"))?;
+    // The mappings that an ordinary user's runtime is to write are files of this process, which it would not
+    // own any more: then `init` hides once it has them.
+    if foreign && (target.namespaces.new & flag::USER == 0 || nix::unistd::geteuid().is_root()) {
+        hide()?;
     }
     place(&target.placement)?;
     target.namespaces.enter(joins)?;
     Ok(())
+}
+
+/// Before processes that are not ours can see this one: they must not trace it or reopen its files
+/// (CVE-2016-9962). execve ends it.
+pub(super) fn hide() -> Result<(), SysError> {
+    set_dumpable(false).map_err(SysError::on("prctl", "PR_SET_DUMPABLE"))
 }
 
 /// Enters the v1 cgroups: `0` is the writing thread itself, and one thread moves without the lock that

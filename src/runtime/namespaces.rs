@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
+use super::rootless::Caller;
+use super::rootless::mapping::{self, MappingError};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
 use crate::sys::process::{CLONE_NEWTIME, setns, unshare};
@@ -57,14 +59,8 @@ pub enum NamespaceError {
     #[error("setting linux.timeOffsets")]
     TimeOffsets(#[source] SysError),
     /// The user mappings could not be written.
-    #[error("writing user namespace mappings ({mapping})")]
-    Mapping {
-        /// The lines that were to be written.
-        mapping: String,
-        /// The call that failed.
-        #[source]
-        source: SysError,
-    },
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
 }
 
 impl Kind for NamespaceError {
@@ -73,8 +69,8 @@ impl Kind for NamespaceError {
             NamespaceError::Duplicate { .. } => ErrorKind::InvalidInput,
             NamespaceError::Join { source, .. }
             | NamespaceError::Make(source)
-            | NamespaceError::TimeOffsets(source)
-            | NamespaceError::Mapping { source, .. } => source.kind(),
+            | NamespaceError::TimeOffsets(source) => source.kind(),
+            NamespaceError::Mapping(source) => source.kind(),
         }
     }
 }
@@ -97,8 +93,8 @@ pub struct Namespaces {
     pub new: u64,
     /// The ones joined by path; the user namespace first, because it gives the right to the others.
     pub join: Vec<Join>,
-    uid_map: String,
-    gid_map: String,
+    users: Vec<LinuxIdMapping>,
+    groups: Vec<LinuxIdMapping>,
     time_offsets: String,
 }
 
@@ -124,8 +120,8 @@ impl Namespaces {
         }
         plan.join.sort_by_key(|join| join.flag != flag::USER);
         if plan.new & flag::USER != 0 {
-            plan.uid_map = mapping_lines(linux.uid_mappings().as_deref());
-            plan.gid_map = mapping_lines(linux.gid_mappings().as_deref());
+            plan.users = linux.uid_mappings().clone().unwrap_or_default();
+            plan.groups = linux.gid_mappings().clone().unwrap_or_default();
         }
         for (clock, offset) in linux.time_offsets().iter().flatten() {
             plan.time_offsets.push_str(&format!(
@@ -203,26 +199,10 @@ impl Namespaces {
             .map_err(NamespaceError::TimeOffsets)
     }
 
-    /// In the parent: writes the mappings of the new user namespace of `pid`.
+    /// In the parent: writes the mappings of the new user namespace of `pid`, its child.
     pub fn write_mappings(&self, pid: Pid) -> Result<(), NamespaceError> {
-        let write = |file: &str, text: &str| {
-            let path = format!("/proc/{pid}/{file}");
-            std::fs::write(&path, text).map_err(SysError::io("write", path)).map_err(|source| {
-                NamespaceError::Mapping { mapping: text.trim_end().replace('\n', ", "), source }
-            })
-        };
-        if !nix::unistd::geteuid().is_root() {
-            // user_namespaces(7): an unprivileged writer of gid_map must give up setgroups first.
-            write("setgroups", "deny")?;
-        }
-        write("uid_map", &self.uid_map)?;
-        write("gid_map", &self.gid_map)
+        Ok(mapping::write(Caller::current(), pid, &self.users, &self.groups)?)
     }
-}
-
-fn mapping_lines(mappings: Option<&[LinuxIdMapping]>) -> String {
-    let line = |map: &LinuxIdMapping| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
-    mappings.unwrap_or_default().iter().map(line).collect()
 }
 
 fn flag_of(kind: LinuxNamespaceType) -> u64 {
@@ -268,9 +248,9 @@ mod tests {
     }
 
     #[test]
-    fn mappings_and_offsets_read_as_the_kernel_wants_them() {
+    fn offsets_read_as_the_kernel_wants_them() {
         let plan = plan(r#"[{"type":"user"},{"type":"time"}]"#).unwrap();
-        assert_eq!((plan.uid_map.as_str(), plan.time_offsets.as_str()), ("0 1000 10\n", "monotonic 5 7\n"));
+        assert_eq!(plan.time_offsets.as_str(), "monotonic 5 7\n");
     }
 
     #[test]

@@ -89,6 +89,7 @@ pub(super) fn request(
         state_root: context.root.clone(),
         spec,
         cgroup_driver: context.driver,
+        rootless: context.rootless,
         stdio,
         pid_file: options.pid_file,
         pidfd_socket: options.pidfd_socket,

@@ -100,6 +100,7 @@ fn run(context: &Context, words: Words) -> anyhow::Result<ExitCode> {
         pidfd_socket: words.pidfd_socket,
         preserve_fds: words.preserve_fds,
         ignore_paused: words.ignore_paused,
+        rootless: context.rootless,
         cgroups: words.cgroup.iter().map(|text| sub_cgroup(text)).collect::<Result<_, _>>()?,
     };
     if words.detach {

@@ -25,6 +25,7 @@ mod version;
 
 use crate::cli::output;
 use crate::runtime::cgroup::Driver;
+use crate::runtime::rootless::{Rootless, in_user_namespace};
 use argv::Flags;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -65,6 +66,9 @@ struct Globals {
     /// Enable systemd cgroup support, expects cgroupsPath to be of form "slice:prefix:name"
     #[arg(long)]
     systemd_cgroup: bool,
+    /// Who makes cgroups ('cgroupfs', 'systemd', or 'disabled': nobody); crun's flag
+    #[arg(long, value_name = "MANAGER")]
+    cgroup_manager: Option<String>,
     /// Ignore cgroup permission errors ('true', 'false', or 'auto')
     #[arg(long, value_name = "BOOL", default_value = "auto")]
     rootless: String,
@@ -114,6 +118,7 @@ impl Globals {
             root: None,
             criu: None,
             systemd_cgroup: false,
+            cgroup_manager: None,
             rootless: "auto".into(),
             version: false,
             rest,
@@ -127,6 +132,7 @@ struct Context {
     /// Directory of the records of containers, absolute.
     root: PathBuf,
     driver: Driver,
+    rootless: Rootless,
 }
 
 /// Why a call failed, and how to end it.
@@ -223,21 +229,13 @@ fn dispatch(globals: Globals) -> Outcome {
     if globals.criu.is_some() {
         tracing::warn!("--criu is ignored: there is no checkpointing in this version");
     }
-    let root = nix::unistd::geteuid().is_root();
-    match globals.rootless.as_str() {
-        "auto" => {}
-        // Whether errors of cgroups are forgiven is decided by who calls, and by nothing else.
-        "true" | "1" if root => tracing::warn!("--rootless=true is ignored: the caller is root"),
-        "false" | "0" if !root => tracing::warn!("--rootless=false is ignored: the caller is not root"),
-        "true" | "false" | "1" | "0" => {}
-        other => return Err(anyhow::anyhow!("invalid value for --rootless: {other:?}").into()),
-    }
+    let rootless = rootless(&globals.rootless)?;
     let Some((verb, words)) = globals.rest.split_first() else {
         return Ok(printed(output::stdout(Globals::command().render_help().to_string())));
     };
     let root = state_root(globals.root.as_deref())?;
-    let driver = if globals.systemd_cgroup { Driver::Systemd } else { Driver::Cgroupfs };
-    let context = Context { root, driver };
+    let driver = driver(globals.cgroup_manager.as_deref(), globals.systemd_cgroup)?;
+    let context = Context { root, driver, rootless };
     if ["create", "run", "exec"].iter().any(|known| verb == known) {
         // Before anything of a container can see this process (CVE-2019-5736).
         crate::sys::exe::seal()?;
@@ -266,6 +264,27 @@ fn dispatch(globals: Globals) -> Outcome {
     }
 }
 
+/// The values of runc's parseBoolOrAuto (Go's strconv.ParseBool).
+fn rootless(text: &str) -> Result<Rootless, Failure> {
+    match text {
+        "auto" => Ok(Rootless::Auto),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Rootless::Yes),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Rootless::No),
+        other => Err(anyhow::anyhow!("invalid value for --rootless: {other:?}").into()),
+    }
+}
+
+/// Who makes cgroups, from crun's flag and runc's.
+fn driver(manager: Option<&str>, systemd: bool) -> Result<Driver, Failure> {
+    match manager {
+        None if systemd => Ok(Driver::Systemd),
+        None | Some("cgroupfs") => Ok(Driver::Cgroupfs),
+        Some("systemd") => Ok(Driver::Systemd),
+        Some("disabled") => Ok(Driver::Disabled),
+        Some(other) => Err(anyhow::anyhow!("unknown cgroup manager specified: {other}").into()),
+    }
+}
+
 /// `--root`, or runc's rule with our names: `/run` for root, `$XDG_RUNTIME_DIR` for others and for the root of
 /// a user namespace that an ordinary user made.
 fn state_root(given: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -287,10 +306,7 @@ fn is_ordinary_user() -> bool {
     if !nix::unistd::geteuid().is_root() {
         return true;
     }
-    // `0 0 4294967295` is the initial user namespace (user_namespaces(7)).
-    let initial = std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
-    !initial && std::env::var_os("USER").is_none_or(|user| user != "root")
+    in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root")
 }
 
 /// What became of the words of a verb.

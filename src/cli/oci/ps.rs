@@ -2,7 +2,7 @@
 use super::argv::Flags;
 use super::{Context, Count, Outcome, check_count, id, words_of};
 use crate::cli::output;
-use crate::runtime::cgroup::Cgroup;
+use crate::runtime::processes;
 use crate::runtime::state::State;
 use anyhow::Context as _;
 use clap::Parser;
@@ -24,8 +24,7 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
     let words = words_of!(Words, words, Flags::Lead);
     check_count::<Words>(&words.args, Count::AtLeast(1))?;
     let state = State::load(&context.root, &id(&words.args[0]))?;
-    let cgroup = Cgroup::open(&state.cgroup)?;
-    let pids: Vec<i32> = if cgroup.exists() { cgroup.pids()? } else { Vec::new() };
+    let pids = processes::pids(&state)?;
     match words.format.as_str() {
         // Go writes a list without entries as `null`.
         "json" if pids.is_empty() => output::stdout("null\n")?,

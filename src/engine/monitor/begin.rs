@@ -8,6 +8,7 @@ use crate::engine::timestamp::Timestamp;
 use crate::error::{Kind, chain};
 use crate::runtime::cgroup::Driver;
 use crate::runtime::create::{CreateError, CreateRequest, StartMode, Started, Stdio, create};
+use crate::runtime::rootless::Rootless;
 use crate::runtime::start::StartError;
 use crate::runtime::state::ProcessId;
 use crate::sys::{SysError, process, socket};
@@ -58,6 +59,7 @@ pub fn begin(watch: &Watch, record: &Record, prepared: Prepared, monitor: Pid) -
         state_root: watch.engine.runtime_root(),
         spec: prepared.spec,
         cgroup_driver: Driver::Cgroupfs,
+        rootless: Rootless::No,
         stdio,
         pid_file: None,
         pidfd_socket: None,

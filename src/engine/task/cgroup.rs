@@ -4,6 +4,7 @@ use crate::engine::error::EngineError;
 use crate::engine::names::Id;
 use crate::engine::record::{Durability, read_json, write_json};
 use crate::runtime::cgroup::{self, Cgroup, Driver, Host, Paths, remove_empty};
+use crate::runtime::rootless::Rootless;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -55,13 +56,13 @@ impl TaskCgroup {
     /// Makes the task's cgroups with its limits; in one that is there the limits are set.
     pub(super) fn make(&self, limits: Option<&LinuxResources>) -> Result<(), EngineError> {
         let host = Host::detect()?;
-        Cgroup::create(&host, &self.own, limits, false)?;
+        Cgroup::create(&host, &self.own, limits, Rootless::No)?;
         Ok(())
     }
 
     /// Makes those of the pause process.
     pub(super) fn make_pause(&self) -> Result<Cgroup, EngineError> {
-        Ok(Cgroup::create(&Host::detect()?, &self.pause, None, false)?)
+        Ok(Cgroup::create(&Host::detect()?, &self.pause, None, Rootless::No)?)
     }
 
     /// The task's cgroups, as far as they are there.

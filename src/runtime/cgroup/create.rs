@@ -8,6 +8,7 @@ use super::dir::{self, Dir};
 use super::host::{Controller, Mode, Version};
 use super::values::{self, Set, Sets, Tolerance};
 use super::{Cgroup, Error, Paths, Result, devices};
+use crate::runtime::rootless::Rootless;
 use crate::sys::SysError;
 
 /// Cgroups made so far; dropped before [`Made::keep`], it removes them again, the youngest first.
@@ -41,9 +42,14 @@ impl Drop for Made {
 }
 
 /// See [`Cgroup::create`].
-pub(super) fn create(paths: &Paths, resources: Option<&LinuxResources>, rootless: bool) -> Result<Cgroup> {
+pub(super) fn create(
+    paths: &Paths,
+    resources: Option<&LinuxResources>,
+    rootless: Rootless,
+) -> Result<Cgroup> {
     let mut made = Made::default();
     let mut dirs = Vec::with_capacity(paths.hierarchies.len());
+    let mut refused = None;
     for hierarchy in &paths.hierarchies {
         let full = hierarchy.dir();
         let outcome = match hierarchy.version {
@@ -60,15 +66,16 @@ pub(super) fn create(paths: &Paths, resources: Option<&LinuxResources>, rootless
                 }
                 dirs.push((dir, new));
             }
-            Err(Error::System(error)) if rootless && !paths.explicit && refused(&error) => {
+            Err(Error::System(error)) if !paths.explicit && is_refusal(&error) && rootless.forgives() => {
                 tracing::debug!(%error, "do without a cgroup that a rootless runtime may not make");
+                refused = Some(error);
             }
             Err(error) => return Err(error),
         }
     }
     let reused = dirs.iter().any(|(_, new)| !new);
     let dirs = dirs.into_iter().map(|(dir, _)| dir).collect();
-    let cgroup = Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused };
+    let cgroup = Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused, refused };
     if let Some(cpuset) = cgroup.dirs.iter().find(|dir| dir.has(Controller::Cpuset)) {
         let cpu = resources.and_then(|resources| resources.cpu().as_ref());
         let given = |list: Option<&Option<String>>| {
@@ -87,11 +94,11 @@ pub(super) fn create(paths: &Paths, resources: Option<&LinuxResources>, rootless
 pub(super) fn restrict_devices(
     cgroup: &Cgroup,
     resources: Option<&LinuxResources>,
-    rootless: bool,
+    rootless: Rootless,
 ) -> Result<()> {
     match devices::restrict(cgroup, resources, cgroup.reused) {
         // Neither device nodes nor programs are for the rootless; their user namespace keeps devices shut.
-        Err(error) if rootless && !matches!(error, Error::Invalid { .. }) => {
+        Err(error) if !matches!(error, Error::Invalid { .. }) && rootless.forgives() => {
             tracing::debug!(%error, "leave devices unrestricted");
             Ok(())
         }
@@ -100,7 +107,7 @@ pub(super) fn restrict_devices(
 }
 
 /// What the host says to those who may not make cgroups.
-fn refused(error: &SysError) -> bool {
+fn is_refusal(error: &SysError) -> bool {
     matches!(error.errno, Errno::EPERM | Errno::EACCES | Errno::EROFS)
 }
 
@@ -232,7 +239,10 @@ pub(super) fn limit(cgroup: &Cgroup, resources: &LinuxResources) -> Result<()> {
             targets: vec![(file.to_owned().into(), line.to_owned())],
             tolerance: Tolerance::None,
         };
-        let dir = cgroup.v2().ok_or(Error::None { what: "v2" })?;
+        let dir = cgroup.v2().ok_or_else(|| match cgroup.refused.clone() {
+            Some(source) => Error::Refused { file: file.to_owned(), value: line.to_owned(), source },
+            None => Error::None { what: "v2" },
+        })?;
         write_first(dir, &set).map_err(|error| {
             let controller = file.split('.').next().unwrap_or_default();
             unavailable(dir, controller, file, line, error)
@@ -284,6 +294,12 @@ fn apply(cgroup: &Cgroup, sets: Sets) -> Result<()> {
     for set in sets.0 {
         let Some(dir) = cgroup.dir_of(set.controller) else {
             let Some((file, value)) = set.targets.into_iter().next() else { continue };
+            if let Some(source) = cgroup.refused.clone() {
+                return Err(Error::Refused { file: file.into_owned(), value, source });
+            }
+            if cgroup.dirs.is_empty() {
+                return Err(Error::Nowhere { file: file.into_owned(), value });
+            }
             return Err(Error::NoController {
                 controller: controller_name(cgroup.mode, set.controller),
                 file: file.into_owned(),

@@ -142,6 +142,11 @@ impl Host {
         Self::from_tables(&own, MountTable::open()?)
     }
 
+    /// No hierarchy, whatever is mounted: containers stay in the cgroups of their caller.
+    pub fn none() -> Host {
+        Host { mode: Mode::Unified, hierarchies: Vec::new() }
+    }
+
     fn unified(own: &str) -> Result<Host> {
         let own = memberships(own)?.into_iter().find(|line| line.version == Version::V2);
         let own = own.map(|line| relative(&line.cgroup, "/")).unwrap_or_default();

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+use super::rootless::Rootless;
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
 
@@ -45,6 +46,8 @@ pub enum Driver {
     Cgroupfs,
     /// systemd does, asked over D-Bus.
     Systemd,
+    /// Nobody: the container stays in the cgroups of its caller.
+    Disabled,
 }
 
 /// What went wrong with a cgroup.
@@ -86,6 +89,19 @@ pub enum Error {
     /// The controllers asked for do not work in a threaded cgroup.
     #[error("cgroup {} is threaded or below processes: memory and io limits do not work there (cgroups(7))", path.display())]
     Threaded { path: PathBuf },
+    /// A limit is asked for, and the host did not let us make the cgroup for it.
+    #[error(
+        "cannot set {file} to {value:?}: the container could not get a cgroup (a rootless container has limits only in a cgroup that is delegated to its user)"
+    )]
+    Refused {
+        file: String,
+        value: String,
+        /// Why there is no cgroup.
+        source: SysError,
+    },
+    /// A limit is asked for, and the container has no cgroup: disabled, or refused when it was created.
+    #[error("cannot set {file} to {value:?}: the container has no cgroup")]
+    Nowhere { file: String, value: String },
     /// The container has no cgroup in which this could be done.
     #[error("the container has no {what} cgroup")]
     None { what: &'static str },
@@ -109,9 +125,12 @@ impl Kind for Error {
             Self::Malformed { .. } => ErrorKind::System,
             Self::BadPath { .. } | Self::Invalid { .. } | Self::BelowUsage { .. } => ErrorKind::InvalidInput,
             Self::NotEmpty { .. } => ErrorKind::AlreadyExists,
-            Self::Threaded { .. } | Self::None { .. } => ErrorKind::WrongState,
+            Self::Threaded { .. } | Self::Nowhere { .. } | Self::None { .. } => ErrorKind::WrongState,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
-            Self::Limit(source) | Self::Devices { source, .. } | Self::System(source) => source.kind(),
+            Self::Limit(source)
+            | Self::Devices { source, .. }
+            | Self::Refused { source, .. }
+            | Self::System(source) => source.kind(),
         }
     }
 }
@@ -125,6 +144,8 @@ pub struct Cgroup {
     paths: Paths,
     /// Some of them were there before we came.
     reused: bool,
+    /// Why a rootless runtime could not make the others.
+    refused: Option<SysError>,
 }
 
 impl Cgroup {
@@ -133,6 +154,7 @@ impl Cgroup {
     ///
     /// `rootless`: without privileges over the host's cgroups. Then a hierarchy that refuses us is left out as
     /// long as no `cgroupsPath` and no limit in it is asked for, and devices stay unrestricted, as with runc.
+    /// A limit all the same is [`Error::Refused`].
     ///
     /// # Errors
     /// [`Error::NotEmpty`] for a cgroup in which somebody lives; an error that names the controller, file and
@@ -141,7 +163,7 @@ impl Cgroup {
         _host: &Host,
         paths: &Paths,
         resources: Option<&LinuxResources>,
-        rootless: bool,
+        rootless: Rootless,
     ) -> Result<Cgroup> {
         create::create(paths, resources, rootless)
     }
@@ -151,7 +173,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// Those of rules that make no sense, and of the devices files or program.
-    pub fn restrict_devices(&self, resources: Option<&LinuxResources>, rootless: bool) -> Result<()> {
+    pub fn restrict_devices(&self, resources: Option<&LinuxResources>, rootless: Rootless) -> Result<()> {
         create::restrict_devices(self, resources, rootless)
     }
 
@@ -168,7 +190,7 @@ impl Cgroup {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused: false })
+        Ok(Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused: false, refused: None })
     }
 
     /// Changes limits; what `resources` leaves out stays as it is. Devices are not touched, as with runc.
@@ -182,6 +204,11 @@ impl Cgroup {
     /// Whether any cgroup of the container is there.
     pub fn exists(&self) -> bool {
         self.paths.hierarchies.iter().any(|one| one.dir().is_dir())
+    }
+
+    /// Whether the host refused some of the cgroups, which a rootless runtime goes on without.
+    pub fn is_refused(&self) -> bool {
+        self.refused.is_some()
     }
 
     /// Where the cgroups are.

@@ -22,7 +22,7 @@ pub struct Paths {
     /// `cgroupsPath` was given. What is asked for by name and cannot be made is an error; without a name,
     /// a rootless runtime does without what it may not make (as runc).
     pub explicit: bool,
-    /// At least one.
+    /// None where cgroups are disabled.
     pub hierarchies: Vec<Hierarchy>,
 }
 

@@ -24,26 +24,41 @@ pub(super) fn mount(builder: &mut Builder<'_>, step: &MountStep) -> Result<()> {
     };
     let paths = builder.facts.cgroup.ok_or_else(missing)?;
     match paths.mode {
-        Mode::Unified => unified(builder, step, paths.v2().ok_or_else(missing)?),
+        Mode::Unified => unified(builder, step, paths.v2()),
         Mode::V1 | Mode::Hybrid => hierarchies(builder, step, paths),
     }
 }
 
 /// A cgroup2 file system, or, where a user namespace without a cgroup namespace may not mount one, the
-/// host's tree (runc's `mountCgroupV2`).
-fn unified(builder: &mut Builder<'_>, step: &MountStep, hierarchy: &Hierarchy) -> Result<()> {
+/// host's tree (runc's `mountCgroupV2`). A container without a cgroup of its own would be shown its caller's: it
+/// may look at it, but not change it, whatever its configuration says (CVE-2023-25809).
+fn unified(builder: &mut Builder<'_>, step: &MountStep, hierarchy: Option<&Hierarchy>) -> Result<()> {
     let place = builder.table.directory(&step.destination)?;
     let data = step.options.data.iter().map(String::as_str).collect();
-    let fresh = Fresh { fstype: "cgroup2", source: Some("cgroup"), data, attr: step.options.attr() };
+    let own = hierarchy.filter(|_| !builder.facts.cgroups_refused);
+    let foreign = if own.is_none() { Attr::RDONLY } else { Attr::empty() };
+    let fresh =
+        Fresh { fstype: "cgroup2", source: Some("cgroup"), data, attr: step.options.attr() | foreign };
     match fresh.make(step.options.superblock.names()) {
         Ok(mount) => builder.attach(step, "cgroup2", mount, &place, Content::Theirs),
-        Err(error) if matches!(error.errno, Errno::EPERM | Errno::EBUSY) => {
-            let source =
-                if builder.plan.cgroup_namespace { hierarchy.dir() } else { hierarchy.mount_point.clone() };
-            builder.bind(step, &source, Scope::Mount, None)
-        }
+        Err(error) if matches!(error.errno, Errno::EPERM | Errno::EBUSY) => match own {
+            Some(own) => {
+                let namespaced = builder.plan.cgroup_namespace;
+                let source = if namespaced { own.dir() } else { own.mount_point.clone() };
+                builder.bind(step, &source, Scope::Mount, None)
+            }
+            None => mask(builder, step, &place),
+        },
         Err(error) => Err(RootfsError::mount("cgroup2", &absolute(step))(error)),
     }
+}
+
+/// Hides what is at the mount point, which may be the host's by a bind mount of its /sys.
+fn mask(builder: &mut Builder<'_>, step: &MountStep, place: &Place) -> Result<()> {
+    let empty =
+        Fresh { fstype: "tmpfs", source: Some("cgroup"), data: vec!["mode=555"], attr: ATTR | Attr::RDONLY };
+    let empty = empty.make([].into_iter()).map_err(RootfsError::mount("tmpfs", &absolute(step)))?;
+    builder.attach(step, "tmpfs", empty, place, Content::Theirs)
 }
 
 /// A tmpfs with a directory for each v1 hierarchy (runc's `mountCgroupV1`).
@@ -72,11 +87,7 @@ fn hierarchies(builder: &mut Builder<'_>, step: &MountStep, paths: &Paths) -> Re
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let place = crate::sys::root::open_beneath(dir.as_fd(), &mounted.name, flags).map_err(failed)?;
         let place = Place { fd: place, real: true, created: true };
-        let mount = if builder.plan.cgroup_namespace {
-            mounted.fresh(ATTR | read_only).map_err(failed)?
-        } else {
-            bound(&hierarchy.dir(), step).map_err(failed)?
-        };
+        let mount = mounted.mount(builder, step).map_err(failed)?;
         let below = MountStep { destination: step.destination.join(&mounted.name), ..tmpfs.clone() };
         builder.attach(&below, &name, mount, &place, Content::Theirs)?;
         // `cpu,cpuacct` is found under either name.
@@ -94,15 +105,17 @@ fn hierarchies(builder: &mut Builder<'_>, step: &MountStep, paths: &Paths) -> Re
     Ok(())
 }
 
-/// The container's cgroup of the host's hierarchy.
-fn bound(source: &Path, step: &MountStep) -> std::result::Result<OwnedFd, SysError> {
+/// A cgroup of the host's hierarchy.
+fn bound(source: &Path, step: &MountStep, more: Attr) -> std::result::Result<OwnedFd, SysError> {
     let name = source.display().to_string();
     let mount = mount::clone_tree(nix::fcntl::AT_FDCWD, source, Scope::Tree)?;
-    let change = step.options.bind_change();
+    let with = |change: mount::Change| mount::Change { set: change.set | more, ..change };
+    let change = with(step.options.bind_change());
     if !change.is_empty() {
         match mount::set_attr(mount.as_fd(), &change, Scope::Mount, &name) {
             Err(error) if error.errno == Errno::EPERM => {
-                mount::set_attr(mount.as_fd(), &step.options.bind_change_locked(), Scope::Mount, &name)?;
+                let change = with(step.options.bind_change_locked());
+                mount::set_attr(mount.as_fd(), &change, Scope::Mount, &name)?;
             }
             result => result?,
         }
@@ -121,6 +134,23 @@ impl<'h> Mounted<'h> {
     fn of(hierarchy: &'h Hierarchy) -> Mounted<'h> {
         let name = hierarchy.mount_point.file_name().unwrap_or_default();
         Mounted { hierarchy, name: PathBuf::from(name) }
+    }
+
+    fn mount(&self, builder: &Builder<'_>, step: &MountStep) -> std::result::Result<OwnedFd, SysError> {
+        let dir = self.hierarchy.dir();
+        let (place, foreign) = if builder.facts.cgroups_refused && !dir.is_dir() {
+            // Without one of its own it is in its caller's, above: to look at, but not to change.
+            (dir.parent().unwrap_or(&self.hierarchy.mount_point), Attr::RDONLY)
+        } else {
+            (dir.as_path(), Attr::empty())
+        };
+        if !builder.plan.cgroup_namespace {
+            return bound(place, step, foreign);
+        }
+        match self.fresh(ATTR | (step.options.set & Attr::RDONLY) | foreign) {
+            Err(error) if error.errno == Errno::EPERM => bound(place, step, foreign),
+            result => result,
+        }
     }
 
     /// A mount of the hierarchy: its root is the cgroup namespace's (cgroup_namespaces(7)).

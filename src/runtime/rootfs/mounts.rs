@@ -3,6 +3,7 @@ use super::destination::{Content, MountTable, Place};
 use super::plan::{MountKind, MountStep, RootfsPlan};
 use super::prepare::MountFacts;
 use super::{Result, RootfsError, cgroup, copyup};
+use crate::runtime::rootless::in_user_namespace;
 use crate::sys::SysError;
 use crate::sys::mount::{self, Attr, Change, FsContext, Propagation, Scope};
 use nix::errno::Errno;
@@ -158,7 +159,11 @@ impl<'p> Builder<'p> {
         let attr = if later { step.options.attr() & !Attr::RDONLY } else { step.options.attr() };
         let made = Fresh { fstype, source, data, attr }.make(step.options.superblock.names());
         let mount = match made {
-            Err(error) if error.errno == Errno::EPERM && fstype == "sysfs" && self.plan.user_namespace => {
+            Err(error)
+                if error.errno == Errno::EPERM
+                    && fstype == "sysfs"
+                    && (self.plan.user_namespace || in_user_namespace()) =>
+            {
                 // A user namespace without a network namespace of its own may not mount sysfs, and the
                 // host's is what it would show anyway: crun's fallback, and what `runc spec --rootless` has.
                 // A fresh sysfs has nothing mounted in it, so that its flags are meant for all of this.

@@ -33,6 +33,8 @@ pub enum RootSource {
 pub struct MountFacts<'f> {
     /// The container's cgroups, for a mount of type `cgroup`.
     pub cgroup: Option<&'f cgroup::Paths>,
+    /// Some of them are not there: a rootless runtime could not make them.
+    pub cgroups_refused: bool,
     /// Sources that the host side has opened already ([`RootfsPlan::open_sources`]), for a user namespace
     /// whose root may not walk to them.
     pub sources: HostSources,

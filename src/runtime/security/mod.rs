@@ -130,6 +130,25 @@ pub enum SecurityError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The user namespace does not know the user or the group.
+    #[error(
+        "cannot set {what} to unmapped {} in user namespace (process.user.{what} {id})",
+        if *what == "uid" { "user" } else { "group" }
+    )]
+    Unmapped {
+        /// `uid` or `gid`.
+        what: &'static str,
+        /// As given.
+        id: u32,
+    },
+    /// The user namespace has given up setgroups(2).
+    #[error(
+        "cannot set any additional groups in a rootless container (process.user.additionalGids {gids:?}): its user namespace denies setgroups, as one that an ordinary user mapped alone does"
+    )]
+    NoFurtherGroups {
+        /// What was asked for.
+        gids: Vec<u32>,
+    },
     /// The seccomp profile could not be compiled.
     #[error("cannot compile the seccomp profile: {step}")]
     Compile {
@@ -195,8 +214,11 @@ impl Kind for SecurityError {
             | Self::Load { source }
             | Self::Listener { source, .. }
             | Self::NoNewPrivileges { source } => source.kind(),
+            Self::NoFurtherGroups { .. } => ErrorKind::PermissionDenied,
             Self::LsmMissing { .. } => ErrorKind::Unsupported,
-            Self::Invalid { .. } | Self::Compile { .. } | Self::TooLong { .. } => ErrorKind::InvalidInput,
+            Self::Unmapped { .. } | Self::Invalid { .. } | Self::Compile { .. } | Self::TooLong { .. } => {
+                ErrorKind::InvalidInput
+            }
         }
     }
 }

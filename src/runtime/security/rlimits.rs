@@ -79,10 +79,16 @@ impl Plan {
         Ok(Plan { limits, oom_score_adj, set_by })
     }
 
+    /// Hands the OOM score over to the process itself where its runtime is an ordinary user's: that may not
+    /// write to a process that hides.
+    pub fn take_own_oom_score(&mut self) -> Option<i32> {
+        self.oom_score_adj.take_if(|_| !nix::unistd::geteuid().is_root())
+    }
+
     /// The runtime's part, on a process that is being set up.
     pub fn apply_from_runtime(&self, pid: Pid) -> Result<(), SecurityError> {
         if let Some(value) = self.oom_score_adj {
-            set_oom_score(pid, value)?;
+            set_oom_score(&pid.to_string(), value)?;
         }
         match self.set_by {
             SetBy::Runtime => self.set(pid),
@@ -115,10 +121,10 @@ fn entry(limit: &PosixRlimit) -> (Resource, Limit) {
     (resource(limit.typ()), Limit { soft: limit.soft(), hard: limit.hard() })
 }
 
-/// Lowering it below what a process with CAP_SYS_RESOURCE last set needs that capability
+/// `process` is a number, or `self`. Lowering it below what a process with CAP_SYS_RESOURCE last set needs that capability
 /// (proc_pid_oom_score_adj(5)).
-fn set_oom_score(pid: Pid, value: i32) -> Result<(), SecurityError> {
-    let path = format!("/proc/{pid}/oom_score_adj");
+pub(in crate::runtime) fn set_oom_score(process: &str, value: i32) -> Result<(), SecurityError> {
+    let path = format!("/proc/{process}/oom_score_adj");
     std::fs::write(&path, value.to_string())
         .map_err(SysError::io("write", path))
         .map_err(|source| SecurityError::OomScore { value, source })

@@ -1,8 +1,12 @@
 //! User and group ids, supplementary groups and umask.
 use super::SecurityError;
-use crate::sys::SysError;
+use crate::sys::{SysError, caps};
+use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+/// Its number (linux/capability.h).
+const CAP_SETGID: u32 = 6;
 
 /// `process.user`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,9 +19,6 @@ pub struct Plan {
     pub additional_gids: Vec<u32>,
     /// Absent leaves what the caller has.
     pub umask: Option<u32>,
-    /// Whether setgroups(2) may be called: a user namespace that an unprivileged user mapped denies it
-    /// (user_namespaces(7)), and there the caller's groups stay.
-    pub setgroups: bool,
 }
 
 impl Plan {
@@ -28,7 +29,6 @@ impl Plan {
             gid: user.gid(),
             additional_gids: user.additional_gids().clone().unwrap_or_default(),
             umask: user.umask(),
-            setgroups: true,
         }
     }
 
@@ -38,14 +38,34 @@ impl Plan {
         if let Some(mask) = self.umask {
             umask(Mode::from_bits_truncate(mask));
         }
-        if self.setgroups {
-            let groups: Vec<Gid> = self.additional_gids.iter().copied().map(Gid::from_raw).collect();
-            setgroups(&groups)
+        let groups: Vec<Gid> = self.additional_gids.iter().copied().map(Gid::from_raw).collect();
+        match setgroups(&groups) {
+            Err(Errno::EPERM) if setgroups_denied() => {
+                if !groups.is_empty() {
+                    return Err(SecurityError::NoFurtherGroups { gids: self.additional_gids.clone() });
+                }
+                // The caller's groups stay; in this namespace they are nobody's.
+            }
+            other => other
                 .map_err(SysError::on("setgroups", format!("{:?}", self.additional_gids)))
-                .map_err(refused)?;
+                .map_err(refused)?,
         }
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-        setresgid(gid, gid, gid).map_err(SysError::on("setresgid", gid.to_string())).map_err(refused)?;
-        setresuid(uid, uid, uid).map_err(SysError::on("setresuid", uid.to_string())).map_err(refused)
+        let unmapped = |what, id| SecurityError::Unmapped { what, id };
+        match setresgid(gid, gid, gid) {
+            Err(Errno::EINVAL) => return Err(unmapped("gid", self.gid)),
+            other => other.map_err(SysError::on("setresgid", gid.to_string())).map_err(refused)?,
+        }
+        match setresuid(uid, uid, uid) {
+            // The only reason that setresuid(2) has for it.
+            Err(Errno::EINVAL) => Err(unmapped("uid", self.uid)),
+            other => other.map_err(SysError::on("setresuid", uid.to_string())).map_err(refused),
+        }
     }
+}
+
+/// Whether the user namespace denies setgroups(2) for good (user_namespaces(7)): nothing else refuses it to a
+/// process that has the capability for it. The file that says it is in a procfs, which not every container has.
+fn setgroups_denied() -> bool {
+    caps::get().is_ok_and(|sets| sets.effective & (1 << CAP_SETGID) != 0)
 }
