@@ -16,6 +16,7 @@ use super::notify;
 use super::plan::{PlanError, ProcessPlan};
 use super::protocol::{Channel, ToChild, ToParent};
 use super::rootless::Rootless;
+use super::security::{SecurityError, affinity};
 use super::start::{await_exec, log};
 use super::state::{State, StateError, Status};
 use super::validate;
@@ -75,6 +76,9 @@ pub enum ExecError {
     /// What exec has in common with create.
     #[error(transparent)]
     Common(#[from] CreateError),
+    /// Its processors.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// A call of the runtime's.
     #[error("joining the container")]
     System(#[from] SysError),
@@ -89,6 +93,7 @@ impl Kind for ExecError {
             ExecError::Cgroup(source) => source.kind(),
             ExecError::Launch(source) => source.kind(),
             ExecError::Common(source) => source.kind(),
+            ExecError::Security(source) => source.kind(),
             ExecError::System(source) => source.kind(),
         }
     }
@@ -113,10 +118,18 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     }
     let spec = State::load_spec(&request.state_root, &request.id)?;
     let mut plan = ProcessPlan::build(&spec, &request.process, request.seccomp_cache.as_deref())?;
-    let mut child = match enter(&request, &state, pidfd, &mut plan)? {
-        Side::Init(channel) => run(&plan, &channel, &request, &state),
-        Side::Parent(child) => child,
+    let affinity = affinity::Plan::new(&request.process, spec.process().as_ref())?;
+    let own = affinity.begin()?;
+    let mut child = match enter(&request, &state, pidfd, &mut plan) {
+        Ok(Side::Init(channel)) => run(&plan, affinity, &channel, &request, &state),
+        Ok(Side::Parent(child)) => child,
+        Err(error) => {
+            // The first error is the one to report.
+            let _ = affinity::restore(own);
+            return Err(error);
+        }
     };
+    affinity::restore(own)?;
     let console = converse(&request, &plan, &state, &child)?;
     if let Some(path) = &request.pid_file {
         write_pid_file(path, child.pid)?;
@@ -213,8 +226,15 @@ fn converse(
 }
 
 /// The new process, in the container's namespaces.
-fn run(plan: &ProcessPlan, channel: &Channel, request: &ExecRequest, state: &State) -> ! {
-    let ready = set_up(plan, channel, request, state).and_then(|executable| {
+fn run(
+    plan: &ProcessPlan,
+    affinity: affinity::Plan,
+    channel: &Channel,
+    request: &ExecRequest,
+    state: &State,
+) -> ! {
+    let settled = affinity.settle().map_err(InitError::from);
+    let ready = settled.and_then(|()| set_up(plan, channel, request, state)).and_then(|executable| {
         channel.send(&ToParent::Ready, None).map_err(LaunchError::System)?;
         match channel.receive::<ToChild>().map_err(LaunchError::System)? {
             Some((ToChild::Start, _)) => {}

@@ -1,5 +1,10 @@
 //! Finding and executing the container's program.
+mod image;
+
+use image::Image;
 use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -56,7 +61,7 @@ pub enum ProgramError {
         /// The file.
         path: String,
         /// What may be the reason, after `: `, or nothing.
-        hint: &'static str,
+        hint: String,
         /// The call.
         #[source]
         source: SysError,
@@ -190,12 +195,31 @@ impl Program {
     pub fn exec(&self, path: &CString) -> ProgramError {
         let source = execve(path, &self.args, &self.env);
         let shown = path.to_string_lossy().into_owned();
-        let hint = match source.errno {
-            Errno::ENOENT => ": its interpreter (the #! line or the dynamic loader) is not in the container",
-            Errno::ENOEXEC => ": neither a program for this machine nor a script with a #! line",
-            _ => "",
-        };
+        let hint = hint(Path::new(OsStr::from_bytes(path.to_bytes())), source.errno);
         ProgramError::Exec { path: shown, hint, source }
+    }
+}
+
+/// What the file itself says about why it was not executed. The seccomp profile may keep us from looking.
+fn hint(path: &Path, errno: Errno) -> String {
+    let mut head = Vec::new();
+    let looked = open_own(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+        .map_err(|_| ())
+        .and_then(|file| File::from(file).take(image::LOOK as u64).read_to_end(&mut head).map_err(|_| ()));
+    let image = looked.map(|_| Image::of(&head));
+    match (errno, image) {
+        (Errno::ENOENT, Ok(image)) => image.why_missing().unwrap_or_default(),
+        (Errno::ENOENT, Err(())) => {
+            ": its interpreter (the #! line or the dynamic loader) is not in the container".into()
+        }
+        (Errno::ENOEXEC, Ok(image)) => image.why_unreadable(),
+        (Errno::ENOEXEC, Err(())) => {
+            ": neither a program for this machine nor a script with a #! line".into()
+        }
+        (Errno::EACCES, _) => {
+            ": a file system mounted noexec, or an interpreter that may not be executed".into()
+        }
+        _ => String::new(),
     }
 }
 

@@ -111,7 +111,9 @@ fn read(path: &Path) -> Result<Vec<u8>, SpecError> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, SpecError> {
-    if let Ok(value) = serde_json::from_slice(bytes) {
+    if exact_capabilities(bytes)
+        && let Ok(value) = serde_json::from_slice(bytes)
+    {
         return Ok(value);
     }
     let mut tree: Value =
@@ -124,6 +126,35 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, SpecError>
         };
         SpecError::Value { path: path.into(), field, source: error.into_inner() }
     })
+}
+
+/// Whether all capabilities are spelled as the specification has them. The type also takes `kill` and `KILL`,
+/// which runc ignores with a warning: a container must not get more from us. Looks at the text, which costs
+/// nothing beside parsing it again.
+fn exact_capabilities(bytes: &[u8]) -> bool {
+    const KEY: &str = "\"capabilities\"";
+    const SETS: [&str; 5] = ["bounding", "effective", "inheritable", "permitted", "ambient"];
+    let Ok(mut rest) = std::str::from_utf8(bytes) else { return false };
+    while let Some((_, after)) = rest.split_once(KEY) {
+        rest = after;
+        let sets = rest.split_once('}').map_or(rest, |(sets, _)| sets);
+        // Every second piece is what stands between two quotes.
+        let mut words = sets.split('"').skip(1).step_by(2);
+        if !words.all(|word| is_exact(word) || SETS.contains(&word)) {
+            return false;
+        }
+    }
+    true
+}
+
+fn is_exact(name: &str) -> bool {
+    let capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    name.strip_prefix("CAP_").is_some_and(|rest| !rest.starts_with("CAP_") && rest.bytes().all(capital))
+}
+
+/// A capability by its name in the specification, `CAP_KILL`.
+pub fn capability(name: &str) -> Option<Capability> {
+    serde_json::from_value(name.into()).ok().filter(|_| is_exact(name))
 }
 
 /// Evens out what Go's decoder and runc accept and the types do not.
@@ -151,12 +182,16 @@ fn forgive_process(process: &mut Value) {
         let Some(names) = names.as_array_mut() else { continue };
         names.retain(|name| {
             // Anything but a string stays, for the error that it deserves.
-            let known = !name.is_string() || serde_json::from_value::<Capability>(name.clone()).is_ok();
+            let known = name.as_str().is_none_or(|name| capability(name).is_some());
             if !known {
                 tracing::warn!(%set, %name, "ignoring an unknown capability");
             }
             known
         });
+    }
+    if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        // The same as absent (runtime-spec); the type takes lists alone.
+        affinity.retain(|_, list| list != "");
     }
     let flags = process.get_mut("scheduler").and_then(|scheduler| scheduler.get_mut("flags"));
     for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
@@ -216,6 +251,29 @@ mod tests {
         assert_eq!(process.user().uid(), 0);
         let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().clone());
         assert_eq!(bounding.expect("given").len(), 1);
+    }
+
+    #[test]
+    fn a_capability_has_one_name() {
+        for name in ["KILL", "cap_kill", "Cap_Kill", "CAP_CAP_KILL", "kill"] {
+            assert_eq!(capability(name), None, "{name}");
+            let json = format!(
+                r#"{{"ociVersion": "1.0.2", "process": {{"cwd": "/", "user": {{"uid": 0, "gid": 0}},
+                "capabilities": {{"bounding": ["CAP_CHOWN", "{name}"], "effective" : []}}}}}}"#
+            );
+            let spec: Spec = parse(json.as_bytes(), Path::new("config.json")).expect("forgiven");
+            let sets = spec.process().as_ref().expect("given").capabilities().clone().expect("given");
+            assert_eq!(sets.bounding().clone().expect("given").len(), 1, "{name}");
+        }
+        assert_eq!(capability("CAP_KILL"), Some(Capability::Kill));
+    }
+
+    #[test]
+    fn empty_processors_are_none() {
+        let json = r#"{"args": ["sh"], "cwd": "/", "execCPUAffinity": {"initial": "", "final": "0"}}"#;
+        let process: Process = parse(json.as_bytes(), Path::new("process.json")).expect("forgiven");
+        let affinity = process.exec_cpu_affinity().clone().expect("given");
+        assert_eq!((affinity.initial(), affinity.cpu_affinity_final()), (&None, &Some("0".into())));
     }
 
     #[test]

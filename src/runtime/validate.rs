@@ -145,9 +145,6 @@ pub fn check_process(process: &Process) -> Result<(), ValidateError> {
     {
         return Err(value("process.user", "4294967295 is no valid id"));
     }
-    if process.exec_cpu_affinity().is_some() {
-        return Err(ValidateError::NotBuilt { field: "process.execCPUAffinity" });
-    }
     Ok(())
 }
 
@@ -318,7 +315,7 @@ fn no_mount_namespace() -> Result<(), ValidateError> {
 }
 
 /// The IPC sysctls that each IPC namespace has for itself (runc has the same list).
-const IPC_SYSCTLS: [&str; 9] = [
+pub const IPC_SYSCTLS: [&str; 9] = [
     "kernel.msgmax",
     "kernel.msgmnb",
     "kernel.msgmni",
@@ -410,7 +407,6 @@ fn check_time(linux: &Linux, namespaces: &Namespaces) -> Result<(), ValidateErro
 fn not_built(linux: &Linux) -> Result<(), ValidateError> {
     let fields = [
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
     ];

@@ -20,6 +20,7 @@ pub mod link;
 pub mod lock;
 pub mod mount;
 pub mod netlink;
+pub mod numa;
 pub mod packet;
 pub mod pidfd;
 pub mod process;

@@ -83,7 +83,7 @@ pub(super) fn request(
     }
     Ok(CreateRequest {
         start: StartMode::OnCall,
-        seccomp_cache: None,
+        seccomp_cache: super::seccomp_cache(),
         id,
         bundle,
         state_root: context.root.clone(),

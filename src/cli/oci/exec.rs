@@ -8,7 +8,7 @@ use crate::runtime::spec;
 use crate::runtime::state::State;
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use oci_spec::runtime::{Capability, Process};
+use oci_spec::runtime::Process;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -91,7 +91,7 @@ fn run(context: &Context, words: Words) -> anyhow::Result<ExitCode> {
     let attachment = if words.detach { Attachment::Detached } else { Attachment::Foreground };
     let stdio = stdio(process.terminal().unwrap_or(false), attachment, words.console_socket)?;
     let request = ExecRequest {
-        seccomp_cache: None,
+        seccomp_cache: super::seccomp_cache(),
         id,
         state_root: context.root.clone(),
         process,
@@ -182,8 +182,7 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> anyhow::Result<(
     let mut effective = sets.effective().clone().unwrap_or_default();
     let mut permitted = sets.permitted().clone().unwrap_or_default();
     for name in names {
-        let capability: Capability = serde_json::from_value(name.as_str().into())
-            .map_err(|_| anyhow::anyhow!("unknown capability {name:?}"))?;
+        let capability = spec::capability(name).with_context(|| format!("unknown capability {name:?}"))?;
         for set in [&mut bounding, &mut effective, &mut permitted] {
             set.insert(capability);
         }
@@ -221,6 +220,7 @@ fn sub_cgroup(text: &str) -> anyhow::Result<(Option<String>, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oci_spec::runtime::Capability;
 
     #[test]
     fn users_are_numbers_and_nothing_else() {

@@ -302,6 +302,16 @@ fn state_root(given: Option<&Path>) -> Result<PathBuf, Failure> {
     }
 }
 
+/// Where compiled seccomp filters are kept: the same place for every `--root`, because they belong to the host.
+/// The root of a user namespace finds that the host's directory is not its own, and does without.
+fn seccomp_cache() -> Option<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return Some("/run/corten/seccomp".into());
+    }
+    let personal = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty())?;
+    Some(Path::new(&personal).join("corten/seccomp"))
+}
+
 fn is_ordinary_user() -> bool {
     if !nix::unistd::geteuid().is_root() {
         return true;

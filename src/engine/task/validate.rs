@@ -3,24 +3,13 @@ use super::{TaskNetwork, TaskSpec};
 use crate::engine::error::EngineError;
 use crate::engine::options::{Limits, parse};
 use crate::runtime::rootfs::sysctl::split;
+use crate::runtime::validate::IPC_SYSCTLS;
 use std::path::{Component, Path};
 
 /// Most extra lines of /etc/hosts, names of a line, and kernel parameters of a task.
 const MAX_ENTRIES: usize = 1024;
 /// A page: what one write to procfs takes.
 const MAX_VALUE: usize = 4096;
-
-/// The parameters that each IPC namespace has for itself; runc has the same list.
-const IPC: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shm_rmid_forced",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-];
 
 fn wrong<T>(field: &'static str, value: &str, reason: &'static str) -> Result<T, EngineError> {
     Err(EngineError::Task { field, value: value.to_owned(), reason })
@@ -90,7 +79,7 @@ pub(super) fn machine_memory() -> Option<u64> {
 pub(super) fn sysctl_path(key: &str, spec: &TaskSpec) -> Result<String, EngineError> {
     let Some(parts) = split(key) else { return wrong("sysctl", key, "its name is malformed") };
     let dotted = parts.join(".");
-    let of_ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
+    let of_ipc = IPC_SYSCTLS.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
     if of_ipc {
         if spec.host_ipc {
             return wrong("sysctl", key, "not allowed in the host's IPC namespace");

@@ -14,9 +14,12 @@
 //! confine_late()  the filter if no_new_privs is wanted, as near to execve as can be, so that a
 //!                 profile need not allow our own calls
 //! ```
+pub mod affinity;
 pub mod capabilities;
 pub mod keyring;
 pub mod label;
+pub mod memory;
+mod numbers;
 pub mod rlimits;
 pub mod scheduling;
 pub mod seccomp;
@@ -122,6 +125,15 @@ pub enum SecurityError {
         #[source]
         source: SysError,
     },
+    /// The kernel refuses the memory policy.
+    #[error("cannot apply linux.memoryPolicy{hint}")]
+    MemoryPolicy {
+        /// What may be the reason, after `: `, or nothing.
+        hint: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: SysError,
+    },
     /// A value in config.json makes no sense.
     #[error("{field}: {reason}")]
     Invalid {
@@ -210,6 +222,7 @@ impl Kind for SecurityError {
             | Self::Keyring { source, .. }
             | Self::Label { source, .. }
             | Self::Scheduling { source, .. }
+            | Self::MemoryPolicy { source, .. }
             | Self::Export { source }
             | Self::Load { source }
             | Self::Listener { source, .. }
@@ -236,6 +249,8 @@ pub struct Plan {
     pub labels: label::Plan,
     /// Scheduler, I/O priority, personality.
     pub scheduling: scheduling::Plan,
+    /// NUMA memory policy.
+    pub memory: Option<memory::Plan>,
     /// Whether execve may give privileges.
     pub no_new_privileges: bool,
     /// The compiled profile.
@@ -265,6 +280,10 @@ impl Plan {
             user: user::Plan::new(process.user()),
             labels: label::Plan::new(process),
             scheduling: scheduling::Plan::new(process, linux)?,
+            memory: linux
+                .and_then(|linux| linux.memory_policy().as_ref())
+                .map(memory::Plan::new)
+                .transpose()?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             seccomp: profile.map(|profile| seccomp::compile(profile, filters)).transpose()?.flatten(),
         })
@@ -275,9 +294,10 @@ impl Plan {
         self.labels.apply(procfs)
     }
 
-    /// Scheduler, I/O priority and personality.
+    /// Scheduler, I/O priority, personality and memory policy.
     pub fn schedule(&self) -> Result<(), SecurityError> {
-        self.scheduling.apply()
+        self.scheduling.apply()?;
+        self.memory.as_ref().map_or(Ok(()), memory::Plan::apply)
     }
 
     /// no_new_privs, or the filter if that is not wanted. The descriptor is the filter's listener, if the

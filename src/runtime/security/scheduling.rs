@@ -4,7 +4,7 @@ use crate::sys::SysError;
 use crate::sys::sched::{self, Attributes, IoClass};
 use nix::sys::personality::{self, Persona};
 use oci_spec::runtime::{
-    IOPriorityClass, Linux, LinuxIOPriority, LinuxPersonalityDomain, LinuxSchedulerFlag,
+    IOPriorityClass, Linux, LinuxIOPriority, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag,
     LinuxSchedulerPolicy, Process, Scheduler,
 };
 
@@ -60,6 +60,13 @@ fn attributes(scheduler: &Scheduler) -> Result<Attributes, SecurityError> {
     if !real_time && priority != 0 {
         return Err(invalid("process.scheduler.priority", "only SCHED_FIFO and SCHED_RR have one"));
     }
+    let times = [scheduler.runtime(), scheduler.deadline(), scheduler.period()];
+    if policy != 6 && times.iter().any(|time| time.is_some_and(|time| time != 0)) {
+        return Err(invalid(
+            "process.scheduler",
+            "only SCHED_DEADLINE has a runtime, a deadline and a period",
+        ));
+    }
     let mut attributes = Attributes::default();
     attributes.policy = policy;
     attributes.flags = scheduler.flags().iter().flatten().fold(0, |flags, one| flags | flag(*one));
@@ -83,23 +90,45 @@ fn io_priority(wanted: &LinuxIOPriority) -> Result<(IoClass, u8), SecurityError>
     }
 }
 
+/// The flags of personality(2), which the specification leaves to the kernel. `PER_LINUX` and its like are not
+/// among them: they are the domain's business.
+const PERSONALITY_FLAGS: [(&str, i32); 11] = [
+    ("UNAME26", 0x002_0000),
+    ("ADDR_NO_RANDOMIZE", 0x004_0000),
+    ("FDPIC_FUNCPTRS", 0x008_0000),
+    ("MMAP_PAGE_ZERO", 0x010_0000),
+    ("ADDR_COMPAT_LAYOUT", 0x020_0000),
+    ("READ_IMPLIES_EXEC", 0x040_0000),
+    ("ADDR_LIMIT_32BIT", 0x080_0000),
+    ("SHORT_INODE", 0x100_0000),
+    ("WHOLE_SECONDS", 0x200_0000),
+    ("STICKY_TIMEOUTS", 0x400_0000),
+    ("ADDR_LIMIT_3GB", 0x800_0000),
+];
+
+fn persona(wanted: &LinuxPersonality) -> Result<Persona, SecurityError> {
+    let domain = match wanted.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    };
+    let bits = wanted.flags().iter().flatten().try_fold(domain, |bits, name| {
+        let known = PERSONALITY_FLAGS.iter().find(|(flag, _)| flag == name);
+        known.map(|(_, bit)| bits | bit).ok_or_else(|| SecurityError::Invalid {
+            field: format!("linux.personality.flags: {name:?}"),
+            reason: "is no flag of personality(2)",
+        })
+    });
+    Ok(Persona::from_bits_retain(bits?))
+}
+
 impl Plan {
     /// Checks the values that the kernel would refuse without saying why.
     pub fn new(process: &Process, linux: Option<&Linux>) -> Result<Plan, SecurityError> {
-        let domain = linux.and_then(|linux| linux.personality().as_ref()).map(|wanted| {
-            if wanted.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
-                // The specification names no flag; runc ignores them with this warning.
-                tracing::warn!("linux.personality.flags are ignored");
-            }
-            match wanted.domain() {
-                LinuxPersonalityDomain::PerLinux => Persona::empty(),
-                LinuxPersonalityDomain::PerLinux32 => Persona::from_bits_retain(PER_LINUX32),
-            }
-        });
+        let persona = linux.and_then(|linux| linux.personality().as_ref()).map(persona).transpose()?;
         Ok(Plan {
             scheduler: process.scheduler().as_ref().map(attributes).transpose()?,
             io_priority: process.io_priority().as_ref().map(io_priority).transpose()?,
-            personality: domain,
+            personality: persona,
         })
     }
 
