@@ -18,6 +18,7 @@ use super::namespaces::{NamespaceError, flag};
 use super::notify::{self, NotifyError};
 use super::plan::{Plan, PlanError};
 use super::protocol::{ToChild, ToParent};
+use super::rdt::{self, RdtError};
 use super::rootfs::HostSources;
 use super::rootless::{self, Caller, Rootless};
 use super::security::SecurityError;
@@ -122,6 +123,9 @@ pub enum CreateError {
     /// The process, or anything on the container's side.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// The resctrl group.
+    #[error(transparent)]
+    Rdt(#[from] RdtError),
     /// The user namespace.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
@@ -173,6 +177,7 @@ impl Kind for CreateError {
             CreateError::State(source) => source.kind(),
             CreateError::Cgroup(source) => source.kind(),
             CreateError::Launch(source) => source.kind(),
+            CreateError::Rdt(source) => source.kind(),
             CreateError::Namespace(source) => source.kind(),
             CreateError::Hook(source) => source.kind(),
             CreateError::Notify(source) => source.kind(),
@@ -276,6 +281,7 @@ pub fn create(mut request: CreateRequest) -> Result<Created, CreateError> {
     };
     let cgroups_path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let paths = cgroup::plan(&host, cgroups_path.as_deref(), &request.id, request.cgroup_driver)?;
+    let rdt = plan_rdt(&request)?;
     // First of all that is made, because a taken id is the error that callers look for.
     let dir = StateDir::create(&request.state_root, &request.id)?;
     // Before a record names them: delete kills whoever is in the cgroups of a record.
@@ -290,11 +296,13 @@ pub fn create(mut request: CreateRequest) -> Result<Created, CreateError> {
         spec: &request.spec,
         namespaces: plan.namespaces.kinds(),
         cgroup: paths,
+        rdt: rdt.as_ref().map(|plan| plan.group.clone()),
     });
     let listener = plan.process.security.seccomp.as_ref().and_then(|program| program.listener.clone());
     let told_to_start = plan.start == StartMode::AtOnce;
     let mut half = Half { dir: Some(dir), cgroup_began: false, state };
-    match make(&mut half, &host, plan, &request, root_mount) {
+    let plans = Plans { container: plan, rdt };
+    match make(&mut half, &host, plans, &request, root_mount) {
         Ok((child, console)) => {
             // `discard` alone takes the directory.
             let Some(dir) = half.dir.take() else {
@@ -348,20 +356,39 @@ impl Half {
             tracing::warn!("{}", crate::error::chain(&error));
             return;
         }
+        if let Some(Err(error)) = self.state.rdt.as_ref().map(rdt::Group::remove) {
+            tracing::warn!("{}", crate::error::chain(&error));
+            return;
+        }
         if let Some(Err(error)) = self.dir.take().map(StateDir::remove) {
             tracing::warn!("{}", crate::error::chain(&error));
         }
     }
 }
 
+/// What is to be made, planned before anything is.
+struct Plans {
+    container: Plan,
+    rdt: Option<rdt::Plan>,
+}
+
+/// The group that `linux.intelRdt` asks for; without it nothing of resctrl is looked at.
+fn plan_rdt(request: &CreateRequest) -> Result<Option<rdt::Plan>, RdtError> {
+    let wanted = request.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    wanted.map(|wanted| rdt::Plan::new(wanted, &request.id, &rdt::mount_point()?)).transpose()
+}
+
 fn make(
     half: &mut Half,
     host: &Host,
-    mut plan: Plan,
+    Plans { container: mut plan, rdt }: Plans,
     request: &CreateRequest,
     root_mount: Option<OwnedFd>,
 ) -> Result<(Child, Option<OwnedFd>), CreateError> {
     half.dir()?.write_intent(&half.state)?;
+    if let Some(rdt) = &rdt {
+        rdt.make()?;
+    }
     let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let cgroup = Cgroup::create(host, &half.state.cgroup, resources, request.rootless)?;
     // Not before: where it fails it leaves nothing, and cgroups that are in use are another container's, whose
@@ -421,6 +448,9 @@ fn tell_callers(request: &CreateRequest, child: &Child) -> Result<(), CreateErro
 fn adopt(half: &mut Half, plan: &Plan, child: &Child) -> Result<(), CreateError> {
     half.state.init = ProcessId::of(child.pid);
     half.dir()?.write_init(half.state.init)?;
+    if let Some(group) = &half.state.rdt {
+        group.add(child.pid)?;
+    }
     Ok(plan.process.security.limits.apply_from_runtime(child.pid)?)
 }
 

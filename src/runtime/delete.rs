@@ -3,6 +3,7 @@ use std::path::Path;
 
 use super::cgroup::{self, Cgroup};
 use super::hooks::{self, Phase};
+use super::rdt::{Group, RdtError};
 use super::state::{ProcessId, State, StateDir, StateError, Status};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::{SysError, pidfd};
@@ -43,6 +44,15 @@ pub enum DeleteError {
         /// Its number.
         pid: i32,
     },
+    /// Its resctrl group could not be removed.
+    #[error("removing the resctrl group of container {id:?}")]
+    Rdt {
+        /// Which.
+        id: String,
+        /// Why.
+        #[source]
+        source: RdtError,
+    },
     /// Its cgroups could not be removed.
     #[error("removing the cgroups of container {id:?}")]
     Cgroup {
@@ -61,6 +71,7 @@ impl Kind for DeleteError {
             DeleteError::NotStopped { .. } => ErrorKind::WrongState,
             DeleteError::Kill { source, .. } => source.kind(),
             DeleteError::Hangs { .. } => ErrorKind::TimedOut,
+            DeleteError::Rdt { source, .. } => source.kind(),
             DeleteError::Cgroup { source, .. } => source.kind(),
         }
     }
@@ -108,6 +119,11 @@ fn delete_locked(state_root: &Path, id: &str, force: bool, dir: StateDir) -> Res
         end(id, init, || thaw(&state))?;
     }
     remove_cgroup(&state).map_err(|source| DeleteError::Cgroup { id: id.into(), source })?;
+    state
+        .rdt
+        .as_ref()
+        .map_or(Ok(()), Group::remove)
+        .map_err(|source| DeleteError::Rdt { id: id.into(), source })?;
     dir.remove()?;
     run_poststop(&state);
     Ok(())

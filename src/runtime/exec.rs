@@ -130,6 +130,9 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
         }
     };
     affinity::restore(own)?;
+    if let Some(group) = &state.rdt {
+        group.add(child.pid).map_err(CreateError::from)?;
+    }
     let console = converse(&request, &plan, &state, &child)?;
     if let Some(path) = &request.pid_file {
         write_pid_file(path, child.pid)?;

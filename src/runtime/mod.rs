@@ -16,6 +16,7 @@ pub mod plan;
 pub mod processes;
 pub mod program;
 pub mod protocol;
+pub mod rdt;
 pub mod rootfs;
 pub mod rootless;
 pub mod security;

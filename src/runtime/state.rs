@@ -21,7 +21,7 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use oci_spec::runtime::{Hooks, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup;
+use super::{cgroup, rdt};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
 use crate::sys::process::start_time;
@@ -184,6 +184,9 @@ pub struct State {
     pub namespaces: u64,
     /// The cgroups that are, or were about to be, made.
     pub cgroup: cgroup::Paths,
+    /// The resctrl group that is, or was about to be, made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<rdt::Group>,
     /// The hooks that are still to run.
     pub hooks: Option<Hooks>,
 }
@@ -203,6 +206,8 @@ pub struct Intent<'a> {
     pub namespaces: u64,
     /// The cgroups to be made.
     pub cgroup: cgroup::Paths,
+    /// The resctrl group to be made.
+    pub rdt: Option<rdt::Group>,
 }
 
 /// A container's directory under the state root, open, and locked while this value lives in create or delete.
@@ -390,6 +395,7 @@ impl State {
             init: None,
             namespaces: intent.namespaces,
             cgroup: intent.cgroup,
+            rdt: intent.rdt,
             hooks: intent.spec.hooks().clone(),
         }
     }

@@ -406,7 +406,6 @@ fn check_time(linux: &Linux, namespaces: &Namespaces) -> Result<(), ValidateErro
 
 fn not_built(linux: &Linux) -> Result<(), ValidateError> {
     let fields = [
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
     ];

@@ -77,7 +77,6 @@ fn each_contradiction_names_its_field() {
             json!([{"hostID": 4294967295_u32, "containerID": 0, "size": 2}]),
             "linux.uidMappings[0]: reaches beyond the largest id",
         ),
-        ("/linux/intelRdt", json!({}), "linux.intelRdt is not built in this version"),
         (
             "/hooks",
             json!({"poststop": [{"path": "true"}]}),
