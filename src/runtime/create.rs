@@ -21,6 +21,7 @@ use super::protocol::{ToChild, ToParent};
 use super::rdt::{self, RdtError};
 use super::rootfs::HostSources;
 use super::rootless::{self, Caller, Rootless};
+use super::sd_notify;
 use super::security::SecurityError;
 use super::security::seccomp::Listener;
 use super::start::{StartError, await_exec, log, run_poststart};
@@ -386,6 +387,9 @@ fn make(
     root_mount: Option<OwnedFd>,
 ) -> Result<(Child, Option<OwnedFd>), CreateError> {
     half.dir()?.write_intent(&half.state)?;
+    if sd_notify::is_offered(&request.spec, &request.state_root, &request.id) {
+        half.dir()?.make_notify_directory()?;
+    }
     if let Some(rdt) = &rdt {
         rdt.make()?;
     }

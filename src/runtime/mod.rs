@@ -19,6 +19,7 @@ pub mod protocol;
 pub mod rdt;
 pub mod rootfs;
 pub mod rootless;
+pub mod sd_notify;
 pub mod security;
 pub mod spec;
 pub mod start;

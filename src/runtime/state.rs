@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use oci_spec::runtime::{Hooks, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::{cgroup, rdt};
+use super::{cgroup, rdt, sd_notify};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
 use crate::sys::process::start_time;
@@ -327,6 +327,42 @@ impl StateDir {
         }
     }
 
+    /// Makes the directory of the container's notify socket.
+    pub fn make_notify_directory(&self) -> Result<(), StateError> {
+        // Whoever is in the container passes through it.
+        mkdirat(self.as_dir(), sd_notify::DIRECTORY, Mode::from_bits_truncate(0o755))
+            .map_err(SysError::on("mkdirat", sd_notify::DIRECTORY))
+            .map_err(Self::io(&self.id))
+    }
+
+    /// That directory; None for a container that has none.
+    pub fn notify_directory(root: &Path, id: &str) -> Result<Option<OwnedFd>, StateError> {
+        let dir = Self::open_dir(root, id)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&dir, sd_notify::DIRECTORY, flags, Mode::empty()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(Self::io(id)(SysError::on("openat", sd_notify::DIRECTORY)(errno))),
+        }
+    }
+
+    fn remove_notify_directory(&self, path: &Path) -> Result<(), StateError> {
+        if let Some(directory) = Self::notify_directory(&self.root, &self.id)? {
+            match unlinkat(&directory, sd_notify::SOCKET, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => {
+                    return Err(Self::io(&self.id)(SysError::on("unlinkat", sd_notify::SOCKET)(errno)));
+                }
+            }
+            unlinkat(self.as_dir(), sd_notify::DIRECTORY, UnlinkatFlags::RemoveDir)
+                .map_err(SysError::on("rmdir", sd_notify::DIRECTORY))
+                .map_err(Self::io(&self.id))?;
+        }
+        std::fs::remove_dir(path)
+            .map_err(SysError::io("rmdir", path.display().to_string()))
+            .map_err(Self::io(&self.id))
+    }
+
     /// Removes the directory and all that is in it: the container's id is free again.
     pub fn remove(self) -> Result<(), StateError> {
         for name in [START_SOCKET, CONFIG, INIT, STATE] {
@@ -337,6 +373,10 @@ impl StateDir {
         }
         let path = self.root.join(&self.id);
         match std::fs::remove_dir(&path) {
+            // Most containers have no notify socket, and are not asked about it.
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                self.remove_notify_directory(&path)
+            }
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Self::io(&self.id)(SysError::io("rmdir", path.display().to_string())(error)))
             }

@@ -9,6 +9,9 @@ use nix::sys::socket::{
     accept4, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
 };
 
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
 use super::SysError;
 
 /// At most this many descriptors are taken from one message.
@@ -106,6 +109,35 @@ pub fn connect_at(directory: impl AsFd, name: &str) -> Result<OwnedFd, SysError>
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
         .map_err(SysError::on("socket", "AF_UNIX"))?;
     connect(fd.as_raw_fd(), &address).map_err(SysError::on("connect", name))?;
+    Ok(fd)
+}
+
+/// Binds a SOCK_DGRAM socket `name` in `directory`, to which everybody who reaches it may send. One that was left
+/// there is replaced.
+pub fn bind_datagram_at(directory: impl AsFd, name: &str) -> Result<OwnedFd, SysError> {
+    match unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(SysError::on("unlinkat", name)(errno)),
+    }
+    let address = short_address(&directory, name)?;
+    let fd = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(SysError::on("socket", "AF_UNIX"))?;
+    bind(fd.as_raw_fd(), &address).map_err(SysError::on("bind", name))?;
+    fchmodat(&directory, name, Mode::from_bits_truncate(0o777), FchmodatFlags::FollowSymlink)
+        .map_err(SysError::on("fchmodat", name))?;
+    Ok(fd)
+}
+
+/// Connects to a SOCK_DGRAM socket: a path, or `@` and a name of the abstract namespace (as in sd_notify(3)).
+pub fn connect_datagram(address: &str) -> Result<OwnedFd, SysError> {
+    let named = match address.strip_prefix('@') {
+        Some(name) => UnixAddr::new_abstract(name.as_bytes()),
+        None => UnixAddr::new(address),
+    };
+    let named = named.map_err(SysError::on("sockaddr_un", address))?;
+    let fd = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(SysError::on("socket", "AF_UNIX"))?;
+    connect(fd.as_raw_fd(), &named).map_err(SysError::on("connect", address))?;
     Ok(fd)
 }
 

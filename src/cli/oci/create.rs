@@ -2,6 +2,7 @@
 use super::argv::Flags;
 use super::{Context, Failure, Outcome, only_id, words_of};
 use crate::runtime::create::{CreateRequest, StartMode, Stdio, create};
+use crate::runtime::sd_notify;
 use crate::runtime::spec;
 use anyhow::Context as _;
 use clap::{Args, Parser};
@@ -78,8 +79,8 @@ pub(super) fn request(
     let wants_terminal = spec.process().as_ref().and_then(Process::terminal).unwrap_or(false);
     let stdio = stdio(wants_terminal, attachment, options.console_socket)?;
     prepare_root(&context.root)?;
-    if std::env::var_os("NOTIFY_SOCKET").is_some() {
-        tracing::warn!("NOTIFY_SOCKET is not passed on to the container in this version");
+    if notify_socket().is_some() {
+        sd_notify::offer(&mut spec, &context.root, &id);
     }
     Ok(CreateRequest {
         start: StartMode::OnCall,
@@ -126,6 +127,17 @@ pub(super) fn stdio(
         (true, None) => Ok(Stdio::Terminal),
         (false, None) => Ok(Stdio::Inherit),
     }
+}
+
+/// The service manager's socket (sd_notify(3)).
+pub(super) fn notify_socket() -> Option<String> {
+    std::env::var("NOTIFY_SOCKET").ok().filter(|address| !address.is_empty())
+}
+
+/// Both ends of the notify socket of a created container, if we are asked for it and it has one.
+pub(super) fn notify_proxy(context: &Context, id: &str) -> anyhow::Result<Option<sd_notify::Proxy>> {
+    let proxy = notify_socket().map(|address| sd_notify::Proxy::new(&context.root, id, &address));
+    Ok(proxy.transpose()?.flatten())
 }
 
 /// Number of sockets that systemd hands down to this very process (sd_listen_fds(3)); the container's

@@ -110,7 +110,7 @@ fn run(context: &Context, words: Words) -> anyhow::Result<ExitCode> {
     // Before the process exists: a signal that arrives from here on is for it.
     let foreground = Foreground::prepare(false)?;
     let process = exec(request)?;
-    Ok(ExitCode::from(foreground.attend(process)?))
+    Ok(ExitCode::from(foreground.attend(process, None)?))
 }
 
 /// `--process`, or the container's own process with what the words change.

@@ -6,6 +6,7 @@
 //! ```
 //! One loop over one poll(2) does all of it: this process stays single-threaded, because it forks.
 use crate::runtime::create::Started;
+use crate::runtime::sd_notify::Proxy;
 use crate::sys::SysError;
 use crate::sys::process::Exit;
 use crate::sys::pty::{self, RawMode};
@@ -40,13 +41,20 @@ impl Foreground {
     }
 
     /// Attends to the process until it has ended, and returns its exit code: 128 + n for signal n.
-    pub(super) fn attend(self, process: Started) -> Result<u8, SysError> {
+    /// What the container says over its notify socket is passed on meanwhile.
+    pub(super) fn attend(self, process: Started, mut notify: Option<Proxy>) -> Result<u8, SysError> {
         let mut terminal = process.console.as_ref().map(Terminal::new).transpose()?;
         let exit = loop {
             if let Some(exit) = self.take_signals(&process, terminal.as_ref())? {
                 break exit;
             }
-            self.wait(terminal.as_mut())?;
+            self.wait(terminal.as_mut(), notify.as_ref())?;
+            if let Some(proxy) = &mut notify
+                && proxy.pass_on(nix::unistd::getpid())?
+            {
+                // The rest of what it may say is not ours to tell.
+                notify = None;
+            }
         };
         if let Some(terminal) = &mut terminal {
             terminal.drain();
@@ -78,19 +86,25 @@ impl Foreground {
         Ok(None)
     }
 
-    fn wait(&self, terminal: Option<&mut Terminal<'_>>) -> Result<(), SysError> {
+    fn wait(&self, terminal: Option<&mut Terminal<'_>>, notify: Option<&Proxy>) -> Result<(), SysError> {
+        let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let notify = notify.map(|proxy| input(proxy.as_fd()));
         let Some(terminal) = terminal else {
-            return poll_all(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)]);
+            let mut fds = vec![input(self.signals.as_fd())];
+            fds.extend(notify);
+            return poll_all(&mut fds);
         };
         let ready = {
-            let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            terminal.add_to(&mut fds);
+            let mut fds = vec![input(self.signals.as_fd())];
+            // The terminal's places are fixed, but what it is not asked about leaves none behind.
+            let own = terminal.add_to(&mut fds);
+            fds.extend(notify);
             poll_all(&mut fds)?;
             let has = |index: usize| {
                 let events = fds.get(index).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
                 !events.is_empty()
             };
-            (has(1), has(2))
+            (own > 0 && has(1), own > 1 && has(2))
         };
         terminal.copy(ready.0, ready.1);
         Ok(())
@@ -172,10 +186,10 @@ impl<'a> Terminal<'a> {
     }
 
     /// Adds the master and our standard input, in this order; a negative descriptor is not polled, but
-    /// keeps its place, so an idle one is asked for nothing instead.
-    fn add_to<'b>(&'b self, fds: &mut Vec<PollFd<'b>>) {
+    /// keeps its place, so an idle one is asked for nothing instead. Returns how many were added.
+    fn add_to<'b>(&'b self, fds: &mut Vec<PollFd<'b>>) -> usize {
         if self.output_ended {
-            return;
+            return 0;
         }
         let mut wanted = PollFlags::POLLIN;
         if !self.pending.is_empty() {
@@ -184,7 +198,9 @@ impl<'a> Terminal<'a> {
         fds.push(PollFd::new(self.master.as_fd(), wanted));
         if !self.input_ended && self.pending.is_empty() {
             fds.push(PollFd::new(self.stdin.as_fd(), PollFlags::POLLIN));
+            return 2;
         }
+        1
     }
 
     fn copy(&mut self, master_ready: bool, stdin_ready: bool) {

@@ -1,6 +1,6 @@
 //! `run`.
 use super::argv::Flags;
-use super::create::{Attachment, Options, request};
+use super::create::{Attachment, Options, notify_proxy, notify_socket, request};
 use super::foreground::Foreground;
 use super::{Context, Failure, Outcome, only_id, words_of};
 use crate::runtime::create::{StartMode, create};
@@ -37,23 +37,34 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
 
 fn detached(context: &Context, id: String, words: Words) -> anyhow::Result<ExitCode> {
     let mut request = request(context, id.clone(), words.options, Attachment::Detached)?;
-    request.start = StartMode::AtOnce;
+    request.start = start_mode();
     let created = create(request)?;
-    started(context, &id, created.start())?;
+    let notify = started(context, &id, notify_proxy(context, &id))?;
+    let container = started(context, &id, created.start())?;
+    if let Some(notify) = notify {
+        notify.wait(container.pid, &container.pidfd)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 fn attached(context: &Context, id: String, words: Words) -> anyhow::Result<ExitCode> {
     let mut request = request(context, id.clone(), words.options, Attachment::Foreground)?;
-    request.start = StartMode::AtOnce;
+    request.start = start_mode();
     // Before the container exists: a signal that arrives from here on is for it.
     let foreground = Foreground::prepare(!words.no_subreaper)?;
-    let container = started(context, &id, create(request)?.start())?;
-    let code = foreground.attend(container)?;
+    let created = create(request)?;
+    let notify = started(context, &id, notify_proxy(context, &id))?;
+    let container = started(context, &id, created.start())?;
+    let code = foreground.attend(container, notify)?;
     if !words.keep {
         delete(&context.root, &id, false)?;
     }
     Ok(ExitCode::from(code))
+}
+
+/// With a notify socket the program must wait until the socket is there.
+fn start_mode() -> StartMode {
+    if notify_socket().is_some() { StartMode::OnCall } else { StartMode::AtOnce }
 }
 
 /// A container whose program could not be started is removed again, as if it had not been created.
