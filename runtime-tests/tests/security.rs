@@ -115,6 +115,23 @@ fn seccomp_without_no_new_privs() {
     assert_eq!((&seen["seccomp"], &seen["no_new_privs"]), (&json!("2"), &json!("0")));
 }
 
+/// Profiles that are older than these calls forbid them; without no_new_privs the filter is loaded before the last
+/// steps of the runtime, which then must do without.
+#[test]
+fn a_seccomp_profile_without_new_system_calls_and_without_no_new_privs() {
+    let fixture = Fixture::new();
+    let names = ["openat2", "close_range", "faccessat2", "getcwd", "pidfd_open", "clone3", "mount_setattr"];
+    let bundle = fixture
+        .bundle()
+        .args(["sh", "-c", "echo up; exec sleep 60"])
+        .set("/process/noNewPrivileges", json!(false))
+        .set("/process/cwd", json!("/tmp"))
+        .set("/linux/seccomp", seccomp(json!([{"names": names, "action": "SCMP_ACT_ERRNO"}])));
+    let mut lines = bundle.started();
+    lines.next_line();
+    assert_eq!(bundle.exec(&["readlink", "/proc/self/cwd"]).ok().stdout, "/tmp\n");
+}
+
 #[test]
 fn seccomp_of_an_exec_ed_process() {
     let fixture = Fixture::new();

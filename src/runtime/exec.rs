@@ -271,5 +271,6 @@ fn set_up(
     };
     init::attach_stdio(&request.stdio, terminal)?;
     let procfs = init::procfs_for_labels(plan)?;
-    init::become_user(plan, procfs.as_ref().map(AsFd::as_fd), channel)
+    let entered = init::prepare_user(plan, procfs.as_ref().map(AsFd::as_fd))?;
+    init::become_user(plan, entered, channel)
 }

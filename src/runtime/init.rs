@@ -114,11 +114,13 @@ pub(super) fn run(
     state: &State,
     mounts: HostMounts,
 ) -> ! {
-    let ready = set_up(&plan, &channel, request, state, mounts).and_then(|executable| {
+    let ready = set_up(&plan, &channel, request, state, mounts).and_then(|entered| {
         // While it waits, other processes of the container may look into it: the runtime's descriptors, its
         // state directory among them, are a way to the host (CVE-2016-9962).
         let first = 3 + i32::try_from(request.preserve_fds).unwrap_or(0);
         close_others(first, &[channel.as_fd()]).map_err(failed("closing the runtime's descriptors"))?;
+        let executable = become_user(&plan.process, entered, &channel)?;
+        channel.send(&ToParent::Ready, None).map_err(failed("reporting that the container is ready"))?;
         Ok(executable)
     });
     let error = match ready {
@@ -135,14 +137,14 @@ pub(super) fn run(
     fail(&channel, error.step("setting up the container"), &error)
 }
 
-/// Everything up to Ready; returns the file to execute.
+/// Everything that is done as root and with the runtime's descriptors.
 fn set_up(
     plan: &Plan,
     channel: &Channel,
     request: &CreateRequest,
     state: &State,
     mounts: HostMounts,
-) -> Result<CString, InitError> {
+) -> Result<EnteredCwd, InitError> {
     become_root(plan, channel)?;
     if plan.namespaces.new & flag::CGROUP != 0 {
         // After the placement: the root of the namespace is the cgroup that we are in now.
@@ -174,9 +176,7 @@ fn set_up(
     names(plan)?;
     rootfs::seal(&plan.rootfs, &prepared)?;
     attach_stdio(&request.stdio, terminal)?;
-    let executable = become_user(&plan.process, prepared.proc(), channel)?;
-    channel.send(&ToParent::Ready, None).map_err(failed("reporting that the container is ready"))?;
-    Ok(executable)
+    prepare_user(&plan.process, prepared.proc())
 }
 
 /// In a new user namespace: root of it, once the runtime has written the mappings.
@@ -306,27 +306,47 @@ pub(super) fn procfs_for_labels(process: &ProcessPlan) -> Result<Option<OwnedFd>
         .map_err(failed("mounting a procfs for security labels"))
 }
 
-/// The last steps as root, then the container's user, for init and exec alike; returns the file to execute.
-pub(super) fn become_user(
+/// What became of entering `process.cwd` with root's rights.
+pub(super) type EnteredCwd = Result<(), ProgramError>;
+
+/// The last steps before the filter, for init and exec alike.
+pub(super) fn prepare_user(
     process: &ProcessPlan,
     procfs: Option<BorrowedFd<'_>>,
-    channel: &Channel,
-) -> Result<CString, InitError> {
+) -> Result<EnteredCwd, InitError> {
     let security = &process.security;
     if !security.labels.is_empty() {
         let procfs = procfs.ok_or(InitError::NoProc)?;
         security.label(procfs)?;
     }
     security.schedule()?;
+    // With root's rights first: the user may not enter a directory that the configuration gives it. Where
+    // root may not either (a user namespace over foreign files), the user tries in `become_user`.
+    let entered = program::enter_cwd(&process.cwd);
+    // Nothing of the host's may be open in the program (CVE-2024-21626), whoever forgot to mark it; what is opened
+    // from here on is marked.
+    cloexec_from(3).map_err(failed("closing descriptors"))?;
+    Ok(entered)
+}
+
+/// The filter, unless it comes last, then the container's user, for init and exec alike; returns the file to execute.
+///
+/// A profile need not allow the runtime more than runc asks for: openat2, close_range and getcwd, among others, come
+/// before this.
+pub(super) fn become_user(
+    process: &ProcessPlan,
+    entered: EnteredCwd,
+    channel: &Channel,
+) -> Result<CString, InitError> {
+    let security = &process.security;
     if let Some(listener) = security.confine_early()? {
         send_listener(channel, &listener)?;
     }
-    // With root's rights first: the user may not enter a directory that the configuration gives it. Where
-    // root may not either (a user namespace over foreign files), the user tries below.
-    let cwd = program::open_cwd(&process.cwd);
     security.become_user()?;
-    let cwd = cwd.or_else(|_| program::open_cwd(&process.cwd))?;
-    program::enter_cwd(&cwd, &process.cwd)?;
+    if let Err(error) = entered {
+        // Where the user fails, too, root's error tells more: the second may come of the filter.
+        program::enter_cwd(&process.cwd).map_err(|_| error)?;
+    }
     // A change of identity clears it.
     set_parent_death_signal(Some(nix::sys::signal::Signal::SIGKILL))
         .map_err(failed("asking for a death signal"))?;
@@ -392,8 +412,6 @@ pub(super) fn exec(
     preserve_fds: u32,
     executable: &CString,
 ) -> Result<std::convert::Infallible, InitError> {
-    // Nothing of the host's may be open in the program (CVE-2024-21626), whoever forgot to mark it.
-    cloexec_from(3).map_err(failed("closing descriptors"))?;
     for number in (3..).take(preserve_fds as usize) {
         keep_over_exec(number).map_err(failed("preserving descriptors"))?;
     }

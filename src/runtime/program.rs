@@ -5,7 +5,6 @@ use image::Image;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{SFlag, fstat, stat};
-use nix::unistd::{AccessFlags, faccessat, fchdir, getcwd};
+use nix::unistd::{AccessFlags, access, faccessat, fchdir, getcwd};
 
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
@@ -234,28 +233,27 @@ fn check_executable(path: &Path) -> Result<(), SysError> {
     }
     // With CAP_DAC_OVERRIDE access says yes only when some execute bit is set, as execve does.
     faccessat(nix::fcntl::AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+        // That is faccessat2 (Linux 5.8), which an older seccomp profile forbids; access differs for a user other
+        // than root with capabilities alone.
+        .or_else(|errno| if errno == Errno::EPERM { access(path, AccessFlags::X_OK) } else { Err(errno) })
         .map_err(SysError::on("faccessat", shown()))
 }
 
-/// Opens the working directory, in the container's root; a magic link is no way to it.
-pub fn open_cwd(cwd: &Path) -> Result<OwnedFd, ProgramError> {
-    let shown = cwd.display().to_string();
-    open_own(cwd, OFlag::O_PATH | OFlag::O_DIRECTORY)
-        .map_err(|source| ProgramError::Cwd { cwd: shown, source })
-}
-
-/// Enters the working directory, and makes sure that it can be reached from the root: a `/proc/self/fd/N` of
-/// a host directory cannot, and getcwd(2) says so by a path that does not begin with a slash.
-pub fn enter_cwd(fd: &OwnedFd, cwd: &Path) -> Result<(), ProgramError> {
+/// Enters the working directory, in the container's root, and makes sure that it can be reached from the root: a
+/// magic link is no way to it, a `/proc/self/fd/N` of a host directory cannot be reached, and getcwd(2) says so by a
+/// path that does not begin with a slash.
+pub fn enter_cwd(cwd: &Path) -> Result<(), ProgramError> {
     let shown = cwd.display().to_string();
     let fails = |call| {
         let cwd = shown.clone();
         move |errno| ProgramError::Cwd { cwd: cwd.clone(), source: SysError::on(call, cwd)(errno) }
     };
-    if fstat(fd).map_err(fails("fstat"))?.st_nlink == 0 {
+    let fd = open_own(cwd, OFlag::O_PATH | OFlag::O_DIRECTORY)
+        .map_err(|source| ProgramError::Cwd { cwd: shown.clone(), source })?;
+    if fstat(&fd).map_err(fails("fstat"))?.st_nlink == 0 {
         return Err(ProgramError::CwdOutside { cwd: shown });
     }
-    fchdir(fd).map_err(fails("fchdir"))?;
+    fchdir(&fd).map_err(fails("fchdir"))?;
     match getcwd() {
         Ok(path) if path.is_absolute() => Ok(()),
         // glibc turns "(unreachable)" into ENOENT.
