@@ -1,7 +1,5 @@
 //! Device rules: one model with the semantics of the v1 controller, written to `devices.allow` and
 //! `devices.deny` on v1 and compiled to a program on v2, so that both mean the same.
-use std::collections::BTreeMap;
-
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
 use super::dir::Dir;
@@ -45,14 +43,14 @@ impl Access {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Node {
     Block,
     Char,
 }
 
 /// Which devices a rule is about; `None` is all numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Devices {
     pub node: Node,
     pub major: Option<u32>,
@@ -78,7 +76,8 @@ impl Devices {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Policy {
     pub default_allow: bool,
-    pub exceptions: BTreeMap<Devices, Access>,
+    /// One for each kind of devices, in the order of the configuration, as the v1 controller lists them.
+    pub exceptions: Vec<(Devices, Access)>,
 }
 
 /// What every container may do besides its own rules, as in runc: make any node (not open it), and use
@@ -115,11 +114,8 @@ impl Policy {
             let devices = Devices { node, major, minor };
             if !policy.default_allow {
                 policy.add(devices, access);
-            } else if let Some(denied) = policy.exceptions.get_mut(&devices) {
-                denied.0 &= !access.0;
-                if denied.0 == 0 {
-                    policy.exceptions.remove(&devices);
-                }
+            } else {
+                policy.take(devices, access);
             }
         }
         Ok(policy)
@@ -133,7 +129,7 @@ impl Policy {
         let minor = number(index, "minor", rule.minor())?;
         let nodes: &[Node] = match rule.typ().unwrap_or_default() {
             LinuxDeviceType::A if major.is_none() && minor.is_none() && access == Access::ALL => {
-                *self = Policy { default_allow: rule.allow(), exceptions: BTreeMap::new() };
+                *self = Policy { default_allow: rule.allow(), exceptions: Vec::new() };
                 return Ok(());
             }
             // The v1 controller would take any rule of type `a` for one about everything; a rule about some
@@ -155,8 +151,21 @@ impl Policy {
     }
 
     fn add(&mut self, devices: Devices, access: Access) {
-        let entry = self.exceptions.entry(devices).or_insert(Access(0));
-        entry.0 |= access.0;
+        match self.exceptions.iter_mut().find(|(one, _)| *one == devices) {
+            Some((_, held)) => held.0 |= access.0,
+            None => self.exceptions.push((devices, access)),
+        }
+    }
+
+    /// Takes an access out of the exception for just these devices, if there is one.
+    fn take(&mut self, devices: Devices, access: Access) {
+        if let Some(index) = self.exceptions.iter().position(|(one, _)| *one == devices) {
+            let left = &mut self.exceptions[index].1;
+            left.0 &= !access.0;
+            if left.0 == 0 {
+                self.exceptions.remove(index);
+            }
+        }
     }
 
     fn remove(&mut self, index: usize, devices: Devices, access: Access) -> Result<()> {
@@ -164,7 +173,7 @@ impl Policy {
         let ranges = [(None, minor), (major, None), (None, None)];
         for (major, minor) in ranges {
             let range = Devices { node, major, minor };
-            let covered = self.exceptions.get(&range).is_some_and(|one| one.0 & access.0 != 0);
+            let covered = self.exceptions.iter().any(|(one, held)| *one == range && held.0 & access.0 != 0);
             if range != devices && covered {
                 let reason = format!(
                     "{} {} cannot be taken out of the earlier rule for {}",
@@ -175,12 +184,7 @@ impl Policy {
                 return Err(invalid(index, reason));
             }
         }
-        if let Some(left) = self.exceptions.get_mut(&devices) {
-            left.0 &= !access.0;
-            if left.0 == 0 {
-                self.exceptions.remove(&devices);
-            }
-        }
+        self.take(devices, access);
         Ok(())
     }
 

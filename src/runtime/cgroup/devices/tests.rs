@@ -56,6 +56,16 @@ fn without_rules_the_default_nodes_and_mknod_are_allowed() {
 }
 
 #[test]
+fn v1_writes_the_rules_in_the_order_of_the_configuration_before_the_defaults() {
+    let given = [("c", 10, 229, "rwm"), ("b", 8, 20, "rw"), ("b", 1, 1, "r")];
+    let rule = |(kind, major, minor, access)| {
+        format!(r#"{{"allow":true,"type":"{kind}","major":{major},"minor":{minor},"access":"{access}"}}"#)
+    };
+    let (_, _, lines) = policy(&format!("[{}]", given.map(rule).join(","))).writes();
+    assert_eq!(lines[..4], ["c 10:229 rwm", "b 8:20 rw", "b 1:1 r", "c *:* m"]);
+}
+
+#[test]
 fn v1_writes_reset_first() {
     let (reset, file, lines) = policy(
         r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]"#,
