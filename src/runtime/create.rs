@@ -509,11 +509,11 @@ fn why_vanished(half: &Half) -> &'static str {
 
 fn run_runtime_hooks(half: &Half) -> Result<(), HookError> {
     let Some(all) = &half.state.hooks else { return Ok(()) };
-    // The spec shows them a container that is "creating".
-    let text = half.state.oci_json(Status::Creating);
-    let prestart = all.prestart().as_deref();
-    hooks::run_all(Phase::Prestart, prestart, &text)?;
-    hooks::run_all(Phase::CreateRuntime, all.create_runtime().as_deref(), &text)
+    // The spec places prestart hooks behind the call of `start`, where a container is "created"; it shows the
+    // hooks of createRuntime one that is "creating".
+    let state = |status| half.state.oci_json(status);
+    hooks::run_all(Phase::Prestart, all.prestart().as_deref(), &state(Status::Created))?;
+    hooks::run_all(Phase::CreateRuntime, all.create_runtime().as_deref(), &state(Status::Creating))
 }
 
 /// conmon takes the pid file for the sign of success: it appears whole, digits only, without a newline.
