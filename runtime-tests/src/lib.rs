@@ -7,6 +7,7 @@
 //! - [`command`]: running a command with a deadline; [`events`]: waiting for something to happen, never by the clock.
 //! - [`cgroup`]: the values of a container's cgroup as the host sees them, on v1 and v2.
 //! - [`terminal`]: the caller's end of a console socket. [`kill_point`]: stops a command at its n-th system call.
+//! - [`user`]: an ordinary user, as whom the runtime runs rootless.
 //! - [`image`]: small images as archives, made without any other tool. [`registry`]: registries, honest and not.
 //! - [`agent`]: a node agent with its own directories, network and tasks. [`cri`]: pods on it, made with crictl.
 //! - [`daemon`]: dockerd or containerd, with the binary under test as their runtime.
@@ -29,6 +30,7 @@ pub mod needs;
 pub mod registry;
 mod sys;
 pub mod terminal;
+pub mod user;
 
 pub use agent::Agent;
 pub use bundle::Bundle;
