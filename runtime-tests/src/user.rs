@@ -1,6 +1,7 @@
 //! An ordinary user of the host, as whom the runtime and its callers run.
 
 use crate::{Bundle, Fixture, Outcome, command, needs};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -84,17 +85,25 @@ impl<'f> User<'f> {
         let group = std::fs::read_to_string("/etc/group").expect("/etc/group");
         let group = self.fixture.file("group", group + &format!("{NAME}:x:{ID}:\n"));
         let ids = self.fixture.file("subordinate", format!("{NAME}:{FIRST_SUBORDINATE}:65536\n"));
+        let tun = self.fixture.path().join("tun");
+        if !tun.exists() {
+            let everybody = Mode::from_bits_truncate(0o666);
+            mknod(&tun, SFlag::S_IFCHR, everybody, makedev(10, 200)).expect("mknod");
+            std::fs::set_permissions(&tun, PermissionsExt::from_mode(0o666)).expect("chmod");
+        }
         let script = r#"set -e
             mount --bind "$1" /etc/passwd; mount --bind "$2" /etc/group
             for file in /etc/subuid /etc/subgid; do [ -e $file ] || : > $file; mount --bind "$3" $file; done
-            id=$4
-            shift 4
+            # A host that starts by udev has it open to users.
+            mount --bind "$4" /dev/net/tun
+            id=$5
+            shift 5
             exec setpriv --reuid "$id" --regid "$id" --clear-groups "$@""#;
         let mut command = Command::new(needs::program("unshare", "util-linux"));
         needs::program("newuidmap", "uidmap");
         self.environment(&mut command);
         command.args(["--mount", "--propagation", "slave", "sh", "-c", script, "sh"]);
-        command.args([passwd, group, ids]).arg(ID.to_string()).arg(program);
+        command.args([passwd, group, ids, tun]).arg(ID.to_string()).arg(program);
         command
     }
 
