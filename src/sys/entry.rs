@@ -11,7 +11,12 @@ use std::arch::{asm, naked_asm};
 use std::mem::MaybeUninit;
 
 /// The verbs that enter a container.
-const ENTERING: [&[u8]; 4] = [b"create\0", b"run\0", b"exec\0", b"start\0"];
+const ENTERING: [&[u8]; 3] = [b"create\0", b"run\0", b"exec\0"];
+/// Enters one as a verb of the container tool, which makes it anew. That of the OCI runtime only speaks to the
+/// process that waits in it, over a socket.
+const START: &[u8] = b"start\0";
+/// The end of the name under which the OCI runtime is called.
+const OCI: &[u8] = b"-oci\0";
 
 /// Entry point of the executable (`build.rs` tells the linker). The kernel leaves the argument count on top
 /// of the stack, and all registers empty; libc's `_start` must find both so.
@@ -45,9 +50,27 @@ unsafe extern "C" fn early(stack: *const usize) {
     // SAFETY: `count` arguments and a NULL precede the environment.
     let env = unsafe { args.add(count + 1) };
     // SAFETY: each argument is a C string.
-    if (1..count).any(|index| ENTERING.iter().any(|verb| unsafe { equal(*args.add(index), verb) })) {
+    let is = |index: usize, word: &[u8]| index < count && unsafe { equal(*args.add(index), word) };
+    // SAFETY: as above.
+    let oci = is(1, &OCI[1..]) || count > 0 && unsafe { ends_in_oci(*args) };
+    if (1..count).any(|index| ENTERING.iter().any(|verb| is(index, verb)) || !oci && is(index, START)) {
         seal(args, env);
     }
+}
+
+/// # Safety
+/// `text` is a C string.
+unsafe fn ends_in_oci(mut text: *const u8) -> bool {
+    // SAFETY: a C string, whose end is looked for; each step is to a byte of it.
+    unsafe {
+        while text.read_volatile() != 0 {
+            if equal(text, OCI) {
+                return true;
+            }
+            text = text.add(1);
+        }
+    }
+    false
 }
 
 /// # Safety
@@ -76,8 +99,9 @@ fn seal(args: *const *const u8, env: *const *const u8) {
     let exe = exe.cast_unsigned();
     let mut status = MaybeUninit::<libc::statfs64>::uninit();
     let known = call(libc::SYS_fstatfs, [exe, status.as_mut_ptr() as usize, 0, 0, 0]) == 0;
+    // 1 is ST_RDONLY (statfs(2)), which C libraries give another type than the flags.
     // SAFETY: the kernel filled it, which it said with 0.
-    let writable = known && unsafe { (*status.as_ptr()).f_flags }.cast_unsigned() & libc::ST_RDONLY == 0;
+    let writable = known && unsafe { (*status.as_ptr()).f_flags } & 1 == 0;
     if writable {
         let flags = libc::OPEN_TREE_CLONE as usize
             | libc::O_CLOEXEC.cast_unsigned() as usize

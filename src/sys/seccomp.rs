@@ -3,6 +3,14 @@ use super::SysError;
 use nix::errno::Errno;
 use std::os::fd::{FromRawFd, OwnedFd};
 
+/// Debian's `libseccomp.a` is made for glibc, whose checked `fprintf` is all that musl lacks of what it calls: in
+/// `seccomp_export_pfc`, which we do not call.
+#[cfg(target_env = "musl")]
+#[unsafe(no_mangle)]
+extern "C" fn __fprintf_chk() -> libc::c_int {
+    std::process::abort()
+}
+
 /// One instruction of a classic BPF program (`struct sock_filter`, linux/filter.h).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
