@@ -110,7 +110,8 @@ fn read(path: &Path) -> Result<Vec<u8>, SpecError> {
     Ok(bytes)
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, SpecError> {
+/// Reads a document; `path` is for messages.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, SpecError> {
     if exact_capabilities(bytes)
         && let Ok(value) = serde_json::from_slice(bytes)
     {

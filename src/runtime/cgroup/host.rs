@@ -192,9 +192,9 @@ impl Host {
         &self.hierarchies
     }
 
-    #[cfg(test)]
-    pub(super) fn for_test(own: &str, mountinfo: &str) -> Result<Host> {
-        Self::from_tables(own, TestTable(mountinfo.lines().map(str::to_owned).collect(), String::new()))
+    /// From the content of the two tables, for tests and fuzzing.
+    pub fn from_texts(own: &str, mountinfo: &str) -> Result<Host> {
+        Self::from_tables(own, TextTable(mountinfo.lines().map(str::to_owned).collect(), String::new()))
     }
 
     #[cfg(test)]
@@ -281,11 +281,10 @@ impl Mounts for MountTable {
     }
 }
 
-#[cfg(test)]
-struct TestTable(std::collections::VecDeque<String>, String);
+/// A table that is in memory already.
+struct TextTable(std::collections::VecDeque<String>, String);
 
-#[cfg(test)]
-impl Mounts for TestTable {
+impl Mounts for TextTable {
     fn next_line(&mut self) -> Result<Option<&str>> {
         Ok(self.0.pop_front().map(|line| {
             self.1 = line;

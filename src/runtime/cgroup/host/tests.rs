@@ -17,7 +17,7 @@ fn mounted(host: &Host, controller: Controller) -> &Mounted {
 
 #[test]
 fn a_hybrid_host_has_v1_hierarchies_and_one_of_v2() {
-    let host = Host::for_test(HYBRID_OWN, HYBRID_MOUNTS).unwrap();
+    let host = Host::from_texts(HYBRID_OWN, HYBRID_MOUNTS).unwrap();
     assert_eq!(host.mode(), Mode::Hybrid);
     assert_eq!(host.hierarchies().len(), 4);
     let cpu = mounted(&host, Controller::Cpuacct);
@@ -35,12 +35,12 @@ fn without_a_v2_mount_the_host_is_v1() {
         .filter(|line| !line.contains("cgroup2"))
         .map(|line| format!("{line}\n"))
         .collect();
-    assert_eq!(Host::for_test(HYBRID_OWN, &mounts).unwrap().mode(), Mode::V1);
+    assert_eq!(Host::from_texts(HYBRID_OWN, &mounts).unwrap().mode(), Mode::V1);
 }
 
 #[test]
 fn a_v2_mount_elsewhere_is_found_too() {
-    let host = Host::for_test("0::/a/b\n", "41 31 0:38 / /cg rw - cgroup2 none rw\n").unwrap();
+    let host = Host::from_texts("0::/a/b\n", "41 31 0:38 / /cg rw - cgroup2 none rw\n").unwrap();
     assert_eq!(host.mode(), Mode::Unified);
     assert_eq!(host.hierarchies()[0].mount_point, Path::new("/cg"));
 }
@@ -48,10 +48,10 @@ fn a_v2_mount_elsewhere_is_found_too() {
 #[test]
 fn a_mount_of_a_part_shifts_our_own_place() {
     let mounts = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
-    let host = Host::for_test("4:memory:/docker/abc/inner\n", mounts).unwrap();
+    let host = Host::from_texts("4:memory:/docker/abc/inner\n", mounts).unwrap();
     assert_eq!(host.hierarchies()[0].own, Path::new("inner"));
     // Seen from within a cgroup namespace whose root is elsewhere.
-    let host = Host::for_test("4:memory:/../../other\n", mounts).unwrap();
+    let host = Host::from_texts("4:memory:/../../other\n", mounts).unwrap();
     assert_eq!(host.hierarchies()[0].own, Path::new(""));
 }
 
@@ -59,13 +59,13 @@ fn a_mount_of_a_part_shifts_our_own_place() {
 fn the_first_mount_of_a_hierarchy_counts_and_escapes_are_undone() {
     let mounts =
         "1 1 0:1 / /a\\040b rw - cgroup cgroup rw,pids\n2 1 0:1 / /later rw - cgroup cgroup rw,pids\n";
-    let host = Host::for_test("3:pids:/\n", mounts).unwrap();
+    let host = Host::from_texts("3:pids:/\n", mounts).unwrap();
     assert_eq!(host.hierarchies().len(), 1);
     assert_eq!(host.hierarchies()[0].mount_point, Path::new("/a b"));
 }
 
 #[test]
 fn no_hierarchy_and_no_sense_are_errors() {
-    assert!(matches!(Host::for_test("0::/\n", "1 1 0:1 / / rw - ext4 x rw\n"), Err(Error::NoHierarchy)));
-    assert!(matches!(Host::for_test("nonsense\n", ""), Err(Error::Malformed { .. })));
+    assert!(matches!(Host::from_texts("0::/\n", "1 1 0:1 / / rw - ext4 x rw\n"), Err(Error::NoHierarchy)));
+    assert!(matches!(Host::from_texts("nonsense\n", ""), Err(Error::Malformed { .. })));
 }

@@ -7,7 +7,7 @@ const MOUNTS: &str = "\
 ";
 
 fn v1() -> Host {
-    Host::for_test("4:memory:/own/agent\n3:pids:/\n", MOUNTS).unwrap()
+    Host::from_texts("4:memory:/own/agent\n3:pids:/\n", MOUNTS).unwrap()
 }
 
 fn dirs(host: &Host, path: Option<&str>) -> Vec<String> {
