@@ -7,6 +7,8 @@
 //! probe forks N                 starts up to N processes that wait; JSON {started, error}
 //! probe burn SECONDS THREADS    busy for so long; JSON {cpu, wall} in seconds
 //! probe trap SIGNAL CODE        says "ready", waits for the signal, exits with the code
+//! probe hunt FILE               says "ready", and then again and again which processes it could trace or look into: those
+//!                               whose root, working directory or descriptors lead to FILE of the host
 //! probe wait                    says "ready" and waits to be killed
 //! probe terminal                size of the terminal on standard input and what it is, as JSON
 //! probe count RATE TOTAL CODE   says RATE numbered lines a second, TOTAL in all, and exits with the code
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         ["forks", count] => say(&fork_many(number(count))),
         ["burn", seconds, threads] => say(&burn(number(seconds), number(threads))),
         ["trap", signal, code] => return trap(signal, number(code)),
+        ["hunt", file] => hunt(file),
         ["wait"] => wait_forever(),
         ["terminal"] => say(&terminal()),
         ["count", rate, total, code] => return count(number(rate), number(total), number(code)),
@@ -329,6 +332,49 @@ fn count(rate: u64, total: u64, code: u64) -> ExitCode {
         println!("line {line}");
     }
     exit_code(code)
+}
+
+/// What a hostile init does with those who join its container (CVE-2016-9962).
+fn hunt(file: &str) {
+    use nix::sys::ptrace;
+    use nix::sys::wait::{WaitPidFlag, waitpid};
+    let own = getpid().as_raw();
+    let inside = fs::read_link("/proc/self/exe").expect("own executable");
+    ready();
+    loop {
+        for number in processes() {
+            let pid = i32::try_from(number).expect("a pid");
+            if pid == own {
+                continue;
+            }
+            let below = format!("/proc/{pid}");
+            for way in ["root", "cwd"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(entries(&format!("{below}/fd")).into_iter().map(|name| format!("fd/{name}")))
+            {
+                if fs::symlink_metadata(format!("{below}/{way}{file}")).is_ok() {
+                    println!("found {way}");
+                }
+            }
+            let before = fs::read_link(format!("{below}/exe"));
+            let pid = nix::unistd::Pid::from_raw(pid);
+            if ptrace::seize(pid, ptrace::Options::empty()).is_ok() {
+                // A program of the container may be traced; what is not one, may not.
+                let after = fs::read_link(format!("{below}/exe"));
+                let ours = |exe: &std::io::Result<std::path::PathBuf>| {
+                    exe.as_ref().is_ok_and(|exe| *exe == inside || exe.starts_with("/bin"))
+                };
+                if !ours(&before) && !ours(&after) && after.is_ok() {
+                    println!("traced {before:?} {after:?}");
+                }
+            }
+            // Who is traced stays a zombie until its tracer has heard of the end.
+            while waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL))
+                .is_ok_and(|status| status.pid().is_some())
+            {}
+        }
+    }
 }
 
 fn wait_forever() {

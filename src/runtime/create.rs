@@ -15,11 +15,11 @@ use super::hooks::{self, HookError, Phase};
 use super::init::{self, HostMounts};
 use super::launch::{Child, LaunchError, Side, Target, launch};
 use super::namespaces::{NamespaceError, flag};
+use super::netdevices::NetDeviceError;
 use super::notify::{self, NotifyError};
 use super::plan::{Plan, PlanError};
 use super::protocol::{ToChild, ToParent};
 use super::rdt::{self, RdtError};
-use super::rootfs::HostSources;
 use super::rootless::{self, Caller, Rootless};
 use super::sd_notify;
 use super::security::SecurityError;
@@ -130,6 +130,9 @@ pub enum CreateError {
     /// The user namespace.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// A network device of the host.
+    #[error(transparent)]
+    NetDevice(#[from] NetDeviceError),
     /// A hook of the runtime's side.
     #[error(transparent)]
     Hook(#[from] HookError),
@@ -180,6 +183,7 @@ impl Kind for CreateError {
             CreateError::Launch(source) => source.kind(),
             CreateError::Rdt(source) => source.kind(),
             CreateError::Namespace(source) => source.kind(),
+            CreateError::NetDevice(source) => source.kind(),
             CreateError::Hook(source) => source.kind(),
             CreateError::Notify(source) => source.kind(),
             CreateError::Security(source) => source.kind(),
@@ -405,10 +409,8 @@ fn make(
         placement: cgroup.placement()?,
     };
     // A process in a user namespace may not be allowed to walk to the sources, nor to the root.
-    let sources = match plan.namespaces.new & flag::USER != 0 {
-        true => rootless::open_sources(&plan.rootfs).map_err(PlanError::from)?,
-        false => HostSources::default(),
-    };
+    let user_namespace = plan.namespaces.kinds() & flag::USER != 0;
+    let sources = rootless::open_sources(&plan.rootfs, user_namespace).map_err(PlanError::from)?;
     let mut child = match launch(&target)? {
         Side::Init(channel) => init::run(
             plan,
@@ -477,6 +479,7 @@ fn converse(
                 child.channel.send(&ToChild::Go, None).map_err(LaunchError::System)?;
             }
             (ToParent::NeedHooks, _) => {
+                plan.net_devices.carry_out(child.pid)?;
                 run_runtime_hooks(half)?;
                 child.channel.send(&ToChild::Go, None).map_err(LaunchError::System)?;
             }

@@ -153,7 +153,7 @@ fn set_up(
     if plan.namespaces.new & flag::NETWORK != 0 {
         link::loopback_up().map_err(failed("bringing up the loopback link"))?;
     }
-    if has_runtime_hooks(plan) {
+    if has_runtime_hooks(plan) || !plan.net_devices.is_empty() {
         ask(channel, &ToParent::NeedHooks)?;
     }
     setsid().map_err(SysError::on("setsid", "")).map_err(failed("making a new session"))?;
@@ -165,7 +165,6 @@ fn set_up(
         cgroup: Some(&state.cgroup),
         sources: mounts.sources,
         cgroups_refused: mounts.cgroups_refused,
-        ..MountFacts::default()
     };
     let mut prepared = rootfs::prepare(&plan.rootfs, source, facts)?;
     make_cwd(&prepared, &plan.process.cwd)?;

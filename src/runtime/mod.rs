@@ -10,6 +10,7 @@ mod init;
 pub mod kill;
 pub mod launch;
 pub mod namespaces;
+pub mod netdevices;
 pub mod notify;
 pub mod pause;
 pub mod plan;

@@ -5,6 +5,7 @@ use oci_spec::runtime::{Hooks, Process, Spec};
 
 use super::create::{CreateRequest, StartMode};
 use super::namespaces::{NamespaceError, Namespaces, flag};
+use super::netdevices::{self, NetDeviceError};
 use super::program::{Program, ProgramError};
 use super::rootfs::{self, PlanFacts, RootfsError, RootfsPlan};
 use super::security::{self, SecurityError};
@@ -25,6 +26,9 @@ pub enum PlanError {
     /// `process.args` and `process.env`.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// `linux.netDevices`.
+    #[error(transparent)]
+    NetDevice(#[from] NetDeviceError),
     /// Capabilities, seccomp and their like.
     #[error(transparent)]
     Security(#[from] SecurityError),
@@ -37,6 +41,7 @@ impl Kind for PlanError {
             PlanError::Namespace(source) => source.kind(),
             PlanError::Rootfs(source) => source.kind(),
             PlanError::Program(source) => source.kind(),
+            PlanError::NetDevice(source) => source.kind(),
             PlanError::Security(source) => source.kind(),
         }
     }
@@ -87,6 +92,8 @@ pub struct Plan {
     pub hostname: Option<String>,
     /// Likewise.
     pub domainname: Option<String>,
+    /// Devices of the host that it gets.
+    pub net_devices: netdevices::Plan,
     /// When init executes the program.
     pub start: StartMode,
     /// All hooks.
@@ -103,14 +110,25 @@ impl Plan {
         for destination in &request.copy_up {
             rootfs.copy_up_volume(destination);
         }
+        if let Some(label) = rootfs.mount_label()
+            && !security::label::Host::detect().selinux
+        {
+            let (field, value, lsm) = ("linux.mountLabel", label.to_owned(), "SELinux");
+            return Err(SecurityError::LsmMissing { field, value, lsm }.into());
+        }
         let namespaces = Namespaces::plan(spec)?;
+        let net_devices = netdevices::Plan::new(spec, nix::unistd::geteuid().is_root())?;
         let hooks = spec.hooks().clone();
         // Whatever init asks the runtime for is answered by a Go, which no Start may precede.
-        let asks = request.stdio.is_terminal() || hooks.is_some() || namespaces.new & flag::USER != 0;
+        let asks = request.stdio.is_terminal()
+            || hooks.is_some()
+            || !net_devices.is_empty()
+            || namespaces.new & flag::USER != 0;
         Ok(Plan {
             start: if asks { StartMode::OnCall } else { request.start },
             namespaces,
             rootfs,
+            net_devices,
             process: ProcessPlan::build(spec, process, request.seccomp_cache.as_deref())?,
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
             domainname: spec.domainname().clone().filter(|name| !name.is_empty()),

@@ -57,7 +57,7 @@ pub enum ToParent {
     },
     /// Init is in its new user namespace and waits for its mappings.
     NeedMappings,
-    /// The namespaces are there; the hooks of the runtime's side are due.
+    /// The namespaces are there; network devices and the hooks of the runtime's side are due.
     NeedHooks,
     /// The master side of the container's terminal comes with this.
     Console,

@@ -2,7 +2,7 @@
 use nix::unistd::{getegid, geteuid};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
-use super::rootfs::{HostSources, RootfsError, RootfsPlan};
+use super::rootfs::{HostSources, RootfsError, RootfsPlan, Wanted};
 use super::validate::ValidateError;
 use crate::error::{ErrorKind, Kind};
 
@@ -57,14 +57,15 @@ impl Caller {
 
 /// Opens the sources of bind mounts for a container in a new user namespace, whose root may not be allowed to
 /// walk to them. An ordinary user may not copy mounts outside of that namespace; and its root is the user itself.
-pub fn open_sources(plan: &RootfsPlan) -> Result<HostSources, RootfsError> {
-    if !geteuid().is_root() {
-        return Ok(HostSources::default());
+/// Where no user namespace is wanted, only those that the runtime alone can prepare.
+pub fn open_sources(plan: &RootfsPlan, user_namespace: bool) -> Result<HostSources, RootfsError> {
+    if !user_namespace || !geteuid().is_root() {
+        return plan.open_sources(Wanted::Mapped);
     }
-    match plan.open_sources() {
+    match plan.open_sources(Wanted::All) {
         // Root of a user namespace without a mount namespace of its own is no better off.
         Err(error) if error.kind() == ErrorKind::PermissionDenied && in_user_namespace() => {
-            Ok(HostSources::default())
+            plan.open_sources(Wanted::Mapped)
         }
         other => other,
     }

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// A configuration that contradicts itself or the specification, or asks for what is not built.
+/// A configuration that contradicts itself or the specification.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValidateError {
@@ -71,20 +71,11 @@ pub enum ValidateError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// A part of the specification that this version lacks.
-    #[error("{field} is not built in this version")]
-    NotBuilt {
-        /// Which field.
-        field: &'static str,
-    },
 }
 
 impl Kind for ValidateError {
     fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NotBuilt { .. } => ErrorKind::Unsupported,
-            _ => ErrorKind::InvalidInput,
-        }
+        ErrorKind::InvalidInput
     }
 }
 
@@ -116,8 +107,7 @@ pub fn check(spec: &Spec) -> Result<(), ValidateError> {
     for name in linux.sysctl().iter().flatten().map(|(name, _)| name) {
         check_sysctl(name, &namespaces)?;
     }
-    check_time(linux, &namespaces)?;
-    not_built(linux)
+    check_time(linux, &namespaces)
 }
 
 /// Checks what the process of a container, or of an exec, must fulfil.
@@ -401,17 +391,6 @@ fn check_time(linux: &Linux, namespaces: &Namespaces) -> Result<(), ValidateErro
     match offsets.keys().all(|clock| clock == "monotonic" || clock == "boottime") {
         true => Ok(()),
         false => Err(value("linux.timeOffsets", "has a clock other than monotonic and boottime")),
-    }
-}
-
-fn not_built(linux: &Linux) -> Result<(), ValidateError> {
-    let fields = [
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
-    ];
-    match fields.into_iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => Err(ValidateError::NotBuilt { field }),
-        None => Ok(()),
     }
 }
 

@@ -290,6 +290,12 @@ pub fn clone_tree(dir: BorrowedFd<'_>, path: &Path, scope: Scope) -> Result<Owne
     open_tree(dir, path, OPEN_TREE_CLONE, scope).map_err(SysError::on("open_tree", display(path)))
 }
 
+/// The same; a symbolic link in the last component is copied itself.
+pub fn clone_tree_no_follow(dir: BorrowedFd<'_>, path: &Path, scope: Scope) -> Result<OwnedFd, SysError> {
+    let flags = OPEN_TREE_CLONE | libc::AT_SYMLINK_NOFOLLOW.cast_unsigned();
+    open_tree(dir, path, flags, scope).map_err(SysError::on("open_tree", display(path)))
+}
+
 /// The same for what `fd` is; `name` is for errors.
 pub fn clone_fd(fd: BorrowedFd<'_>, name: &str, scope: Scope) -> Result<OwnedFd, SysError> {
     open_tree(fd, Path::new(""), OPEN_TREE_CLONE, scope).map_err(SysError::on("open_tree", name))

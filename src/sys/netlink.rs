@@ -19,6 +19,10 @@ use nix::errno::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+mod moving;
+
+pub use moving::PermanentAddress;
+
 /// Attributes of `linux/if_link.h` and `linux/rtnetlink.h` that are read from answers.
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_MTU: u16 = 4;

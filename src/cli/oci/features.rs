@@ -28,12 +28,6 @@ pub(super) fn main(words: &[OsString]) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `runtime::rootfs` understands, without what it understands only to refuse it by name.
-fn mount_options() -> Vec<&'static str> {
-    let refused = ["idmap", "ridmap"];
-    options::KNOWN.iter().copied().filter(|name| !refused.contains(name)).collect()
-}
-
 /// Whether cgroups can be made through systemd: `runtime::cgroup` says no in this version.
 const SYSTEMD: bool = false;
 
@@ -97,7 +91,7 @@ fn features() -> Value {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": super::OCI_VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": mount_options(),
+        "mountOptions": options::KNOWN,
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,
@@ -113,7 +107,8 @@ fn features() -> Value {
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": false}}
+            "mountExtensions": {"idmap": {"enabled": true}},
+            "netDevices": {"enabled": true}
         },
         "annotations": annotations()
     })
@@ -150,8 +145,7 @@ mod tests {
         assert!(list("/mountOptions").expect("a list").contains(&"rro".into()));
         assert!(list("/linux/namespaces").expect("a list").contains(&"user".into()));
         assert_eq!(list("/linux/capabilities").expect("a list").len(), 41);
-        // The plan of the root file system refuses mapped mounts, so nobody may be told that there are any.
-        assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], false);
-        assert!(!list("/mountOptions").expect("a list").contains(&"idmap".into()));
+        assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+        assert!(list("/mountOptions").expect("a list").contains(&"ridmap".into()));
     }
 }

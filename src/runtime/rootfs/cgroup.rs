@@ -74,6 +74,7 @@ fn hierarchies(builder: &mut Builder<'_>, step: &MountStep, paths: &Paths) -> Re
         kind: MountKind::Cgroup,
         options: MountOptions { propagation: step.options.propagation.clone(), ..MountOptions::default() },
         copy_up_volume: false,
+        idmap: None,
     };
     builder.attach(&tmpfs, "tmpfs", top, &place, Content::Ours)?;
     let read_only = step.options.set & Attr::RDONLY;

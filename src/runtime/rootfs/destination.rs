@@ -172,6 +172,37 @@ impl MountTable {
         Err(SysError::on("openat2", path.display().to_string())(Errno::ELOOP))
     }
 
+    /// What lies at `path`, a symbolic link itself too; made empty, as directory or file, where it is missing.
+    pub(super) fn no_follow(&self, path: &Path, directory: bool) -> Result<Place> {
+        let failed = |error| RootfsError::destination(path)(error);
+        let entry = self.root.entry(path).map_err(failed)?;
+        let mode = Mode::from_bits_truncate(if directory { 0o755 } else { 0o644 });
+        let made = match directory {
+            true => mkdirat(&entry.parent, entry.name, mode)
+                .map_err(SysError::on("mkdirat", path.display().to_string())),
+            false => entry.create_file(OFlag::O_WRONLY, mode).map(drop),
+        };
+        let created = match made {
+            Err(error) if error.errno == Errno::EEXIST => false,
+            result => result.map(|()| true).map_err(failed)?,
+        };
+        Ok(Place { fd: entry.open(OFlag::O_PATH).map_err(failed)?, real: false, created })
+    }
+
+    /// What lies at `path`. Below a mount that was made here it is looked for from that mount's root: whoever shares
+    /// the tree may have renamed the directory that it is on and put a decoy there, which would then be masked in
+    /// its place.
+    pub(super) fn find(&self, path: &Path) -> std::result::Result<OwnedFd, SysError> {
+        if let Some((mounted, rest)) = self.above(path) {
+            match root::open_beneath(mounted.fd.as_fd(), rest, OFlag::O_PATH) {
+                // /proc/net is a link.
+                Err(error) if matches!(error.errno, Errno::ELOOP | Errno::ENOTDIR) => {}
+                result => return result,
+            }
+        }
+        self.root.open(path, OFlag::O_PATH)
+    }
+
     /// What is mounted at `path` or lies there, without making anything.
     pub(super) fn existing(&self, path: &Path) -> Result<OwnedFd> {
         self.root.open(path, OFlag::O_PATH).map_err(RootfsError::destination(path))

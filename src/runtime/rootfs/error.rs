@@ -32,6 +32,27 @@ pub enum RootfsError {
         /// The feature.
         what: &'static str,
     },
+    /// A bind mount has an option that belongs to no file system.
+    #[error("mount {}: option {option:?} is unknown, and a bind mount has no file system to take it", destination.display())]
+    OptionOfBind {
+        /// Where it was to go.
+        destination: PathBuf,
+        /// The option.
+        option: String,
+    },
+    /// The owners of files could not be mapped.
+    #[error("cannot map the owners of {} on {}{hint}", source_path.display(), destination.display())]
+    IdMap {
+        /// The source of the bind mount.
+        source_path: PathBuf,
+        /// Where it was to go.
+        destination: PathBuf,
+        /// What the errno means, after a colon.
+        hint: &'static str,
+        /// Why.
+        #[source]
+        source: SysError,
+    },
     /// `linux.rootfsPropagation` has an unknown value.
     #[error(
         "linux.rootfsPropagation {value:?} is not one of private, shared, slave, unbindable, or these with an r before"
@@ -167,6 +188,7 @@ impl Kind for RootfsError {
             RootfsError::NoRoot
             | RootfsError::NoMountNamespace { .. }
             | RootfsError::InvalidMount { .. }
+            | RootfsError::OptionOfBind { .. }
             | RootfsError::Propagation { .. }
             | RootfsError::InvalidDevice { .. }
             | RootfsError::Sysctl { .. }
@@ -175,6 +197,7 @@ impl Kind for RootfsError {
             | RootfsError::WrongDevice { .. } => ErrorKind::InvalidInput,
             RootfsError::UnsupportedMount { .. } => ErrorKind::Unsupported,
             RootfsError::Root { source, .. }
+            | RootfsError::IdMap { source, .. }
             | RootfsError::Mount { source, .. }
             | RootfsError::Destination { source, .. }
             | RootfsError::Device { source, .. }

@@ -16,21 +16,23 @@ mod copyup;
 mod destination;
 mod devices;
 mod error;
+mod idmap;
 mod mounts;
 pub mod options;
 mod pivot;
 mod plan;
 mod prepare;
 mod seal;
+mod sources;
 pub mod sysctl;
 
 pub use copyup::copy_up;
 pub use error::RootfsError;
-pub use mounts::HostSources;
 pub use pivot::pivot;
 pub use plan::{PlanFacts, RootfsPlan, plan};
 pub use prepare::{MountFacts, Prepared, RootSource, prepare};
 pub use seal::seal;
+pub use sources::{HostSources, Wanted};
 
 /// The result of everything here.
 pub type Result<T> = std::result::Result<T, RootfsError>;

@@ -2,15 +2,14 @@
 use super::destination::{Content, MountTable, Place};
 use super::plan::{MountKind, MountStep, RootfsPlan};
 use super::prepare::MountFacts;
-use super::{Result, RootfsError, cgroup, copyup};
+use super::{Result, RootfsError, cgroup, copyup, sources};
 use crate::runtime::rootless::in_user_namespace;
 use crate::sys::SysError;
-use crate::sys::mount::{self, Attr, Change, FsContext, Propagation, Scope};
+use crate::sys::mount::{self, Attr, Change, FsContext, Scope};
 use nix::errno::Errno;
-use nix::fcntl::AT_FDCWD;
+use nix::fcntl::{AT_FDCWD, OFlag, readlinkat};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -38,30 +37,6 @@ const VIRTUAL: &[&str] = &[
     "tmpfs",
     "tracefs",
 ];
-
-/// Detached copies of the sources of bind mounts, made by the host side.
-#[derive(Debug, Default)]
-pub struct HostSources {
-    by_step: HashMap<usize, OwnedFd>,
-}
-
-impl RootfsPlan {
-    /// Opens the sources of all bind mounts, before the process enters its user namespace: its root may not
-    /// be allowed to walk to them. Needs CAP_SYS_ADMIN over the current mount namespace.
-    pub fn open_sources(&self) -> Result<HostSources> {
-        let mut by_step = HashMap::new();
-        for (index, step) in self.mounts.iter().enumerate() {
-            let MountKind::Bind { source, scope } = &step.kind else { continue };
-            let failed = |error| RootfsError::mount(&source.display().to_string(), &absolute(step))(error);
-            let fd = mount::clone_tree(AT_FDCWD, source, *scope).map_err(failed)?;
-            // A copy of a shared mount is its peer: what the container mounts below would reach the host.
-            let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
-            mount::set_attr(fd.as_fd(), &slave, Scope::Tree, "source").map_err(failed)?;
-            by_step.insert(index, fd);
-        }
-        Ok(HostSources { by_step })
-    }
-}
 
 /// A file system to be made.
 pub(super) struct Fresh<'m> {
@@ -119,7 +94,7 @@ impl<'p> Builder<'p> {
     pub(super) fn mount(&mut self, index: usize, step: &MountStep) -> Result<()> {
         match &step.kind {
             MountKind::Bind { source, scope } => {
-                let opened = self.facts.sources.by_step.remove(&index);
+                let opened = self.facts.sources.take(index);
                 self.bind(step, source, *scope, opened)
             }
             MountKind::Fresh { fstype, source } => self.fresh(step, fstype, source.as_deref()),
@@ -148,8 +123,9 @@ impl<'p> Builder<'p> {
             data.push(&mode);
         }
         let label;
-        if let Some(context) = self.plan.mount_label.as_deref().filter(|_| self.facts.selinux)
-            && !matches!(fstype, "proc" | "sysfs")
+        // Procfs and sysfs have labels of their own; a message queue's root gets its label when it is made.
+        if let Some(context) = self.plan.mount_label.as_deref()
+            && !matches!(fstype, "proc" | "sysfs" | "mqueue")
         {
             label = format!("context={context}");
             data.push(&label);
@@ -173,6 +149,9 @@ impl<'p> Builder<'p> {
             }
             result => result.map_err(failed)?,
         };
+        if let Some(label) = self.plan.mount_label.as_deref().filter(|_| fstype == "mqueue") {
+            set_label(&mount, label).map_err(failed)?;
+        }
         if step.options.copy_up {
             copyup::copy_into_mount(place.fd.as_fd(), mount.as_fd(), &destination)?;
         }
@@ -199,13 +178,18 @@ impl<'p> Builder<'p> {
         let what = source.display().to_string();
         let destination = absolute(step);
         let failed = |error| RootfsError::mount(&what, &destination)(error);
+        if step.options.copy_symlink && self.copy_symlink(step, source)? {
+            return Ok(());
+        }
         let mount = match opened {
             Some(fd) => fd,
-            None => mount::clone_tree(AT_FDCWD, source, scope).map_err(failed)?,
+            None => sources::open(step, source, scope).map_err(failed)?,
         };
         let stat = fstat(&mount).map_err(SysError::on("fstat", what.as_str())).map_err(failed)?;
         let is_directory = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
-        let place = if is_directory {
+        let place = if step.options.destination_no_follow {
+            self.table.no_follow(&step.destination, is_directory)?
+        } else if is_directory {
             self.table.directory(&step.destination)?
         } else {
             self.table.file(&step.destination)?
@@ -229,6 +213,31 @@ impl<'p> Builder<'p> {
             }
         }
         self.attach(step, &what, mount, &place, Content::Theirs)
+    }
+
+    /// Makes the symbolic link that `source` is at the destination; false if it is none.
+    fn copy_symlink(&self, step: &MountStep, source: &Path) -> Result<bool> {
+        let target = match readlinkat(AT_FDCWD, source) {
+            Err(Errno::EINVAL) => return Ok(false),
+            result => result.map_err(SysError::on("readlinkat", source.display().to_string())),
+        };
+        let target = target.map_err(RootfsError::mount("copy-symlink", &step.destination))?;
+        let failed = |error| RootfsError::destination(&step.destination)(error);
+        let entry = self.table.root.entry(&step.destination).map_err(failed)?;
+        match entry.symlink(Path::new(&target)) {
+            Err(error) if error.errno == Errno::EEXIST => {
+                // One that is the same, of an earlier start, is as good.
+                let found = readlinkat(&entry.parent, entry.name).map_err(|_| error).map_err(failed)?;
+                if found == target {
+                    Ok(true)
+                } else {
+                    Err(failed(SysError::on("symlinkat", step.destination.display().to_string())(
+                        Errno::EEXIST,
+                    )))
+                }
+            }
+            result => result.map(|()| true).map_err(failed),
+        }
     }
 
     /// The last steps that all kinds share.
@@ -289,6 +298,13 @@ impl<'p> Builder<'p> {
         }
         Ok(())
     }
+}
+
+/// What SELinux keeps its label in, for a file system whose mount option `context` old kernels do not know.
+fn set_label(mount: &OwnedFd, label: &str) -> std::result::Result<(), SysError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let root = crate::sys::root::open_beneath(mount.as_fd(), Path::new("."), flags)?;
+    crate::sys::xattr::set(&root, c"security.selinux", label.as_bytes())
 }
 
 /// Whether the container's set-up writes into the mount after it was made (runc's rule).

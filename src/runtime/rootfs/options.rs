@@ -30,6 +30,14 @@ pub struct MountOptions {
     pub copy_up: bool,
     /// `idmap` or `ridmap`.
     pub idmap: Option<Scope>,
+    /// What follows `idmap=` or `ridmap=`.
+    pub id_mappings: Option<String>,
+    /// crun's `src-nofollow`: a source that is a symbolic link is mounted itself.
+    pub source_no_follow: bool,
+    /// crun's `dest-nofollow`: a destination that is a symbolic link is mounted on itself.
+    pub destination_no_follow: bool,
+    /// crun's `copy-symlink`: a source that is a symbolic link is made anew at the destination.
+    pub copy_symlink: bool,
 }
 
 /// Flags of a superblock.
@@ -91,7 +99,9 @@ pub const KNOWN: &[&str] = &[
     "async",
     "atime",
     "bind",
+    "copy-symlink",
     "defaults",
+    "dest-nofollow",
     "dev",
     "diratime",
     "dirsync",
@@ -145,6 +155,7 @@ pub const KNOWN: &[&str] = &[
     "shared",
     "silent",
     "slave",
+    "src-nofollow",
     "strictatime",
     "suid",
     "symfollow",
@@ -180,9 +191,23 @@ impl MountOptions {
             "tmpcopyup" => self.copy_up = true,
             "idmap" => self.idmap = Some(Scope::Mount),
             "ridmap" => self.idmap = Some(Scope::Tree),
+            "src-nofollow" => self.source_no_follow = true,
+            "dest-nofollow" => self.destination_no_follow = true,
+            "copy-symlink" => self.copy_symlink = true,
             "defaults" | "" => {}
-            _ => return false,
+            _ => return self.take_id_mappings(option),
         }
+        true
+    }
+
+    fn take_id_mappings(&mut self, option: &str) -> bool {
+        let (scope, mappings) = match option.split_once('=') {
+            Some(("idmap", mappings)) => (Scope::Mount, mappings),
+            Some(("ridmap", mappings)) => (Scope::Tree, mappings),
+            _ => return false,
+        };
+        self.idmap = Some(scope);
+        self.id_mappings = Some(mappings.to_owned());
         true
     }
 

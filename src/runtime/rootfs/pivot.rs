@@ -24,9 +24,9 @@ pub fn pivot(plan: &RootfsPlan, prepared: &Prepared) -> Result<()> {
         RootChange::Chroot => change_root(root).map_err(failed("change the root to"))?,
     }
     // Only now, because before it would have been the host's root that becomes shared. Private is what the
-    // mounts above the root were made for the pivot.
+    // mounts above the root were made for the pivot, and unbindable it becomes when nothing is to be bound any more.
     if let Some((propagation, scope)) = plan.propagation
-        && propagation != Propagation::Private
+        && !matches!(propagation, Propagation::Private | Propagation::Unbindable)
         && plan.change != RootChange::Chroot
     {
         set_root_propagation(propagation, scope)

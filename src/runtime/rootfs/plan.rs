@@ -1,5 +1,6 @@
 //! From config.json to the list of steps. Pure: no system call, no file.
 use super::devices::{self, DeviceNode};
+use super::idmap::{self, IdMap, Mappings};
 use super::options::{MountOptions, propagation};
 use super::sysctl::{self, Sysctl};
 use super::{Result, RootfsError};
@@ -23,6 +24,7 @@ pub struct RootfsPlan {
     pub(super) change: RootChange,
     pub(super) propagation: Option<(Propagation, Scope)>,
     pub(super) mounts: Vec<MountStep>,
+    /// The caller has checked that the host has SELinux ([`RootfsPlan::mount_label`]).
     pub(super) mount_label: Option<String>,
     /// Whether /dev is ours to fill: it is not when the bundle binds a directory there.
     pub(super) fill_dev: bool,
@@ -59,6 +61,8 @@ pub(super) struct MountStep {
     pub(super) options: MountOptions,
     /// A fresh volume: it gets the content of the directory that it covers.
     pub(super) copy_up_volume: bool,
+    /// Only of a bind mount.
+    pub(super) idmap: Option<IdMap>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,9 +124,10 @@ pub fn plan(spec: &Spec, bundle: &Path, facts: PlanFacts) -> Result<RootfsPlan> 
     let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let has = |wanted| namespaces.iter().any(|namespace| namespace.typ() == wanted);
 
+    let own_users = Mappings::of_container(linux);
     let mut mounts = Vec::new();
     for mount in spec.mounts().iter().flatten() {
-        mounts.push(plan_mount(mount, bundle)?);
+        mounts.push(plan_mount(mount, bundle, own_users.as_ref())?);
     }
     let fill_dev = !mounts
         .iter()
@@ -186,6 +191,11 @@ impl RootfsPlan {
         &self.rootfs
     }
 
+    /// `linux.mountLabel`, which needs a host with SELinux.
+    pub fn mount_label(&self) -> Option<&str> {
+        self.mount_label.as_deref()
+    }
+
     /// Whether the process gets a terminal, made while the file system is prepared.
     pub fn wants_console(&self) -> bool {
         self.console.is_some()
@@ -207,19 +217,15 @@ fn plan_console(spec: &Spec) -> Option<Console> {
     Some(Console { size })
 }
 
-fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountStep> {
+fn plan_mount(mount: &Mount, bundle: &Path, own_users: Option<&Mappings>) -> Result<MountStep> {
     let destination = mount.destination();
     let invalid = |reason| RootfsError::InvalidMount { destination: destination.clone(), reason };
-    let unsupported = |what| RootfsError::UnsupportedMount { destination: destination.clone(), what };
     if destination.as_os_str().is_empty() {
         return Err(invalid("the destination is empty"));
     }
     let options = mount.options().iter().flatten().map(String::as_str);
     let options = MountOptions::parse(options);
-    let mapped = |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|list| !list.is_empty());
-    if options.idmap.is_some() || mapped(mount.uid_mappings()) || mapped(mount.gid_mappings()) {
-        return Err(unsupported("a mount with mapped owners (idmap, uidMappings, gidMappings)"));
-    }
+    let idmap = idmap::plan(mount, &options, own_users)?;
     let fstype = mount.typ().as_deref().filter(|fstype| !fstype.is_empty());
     let scope = options.bind.or(match fstype {
         Some("bind") => Some(Scope::Mount),
@@ -246,16 +252,21 @@ fn plan_mount(mount: &Mount, bundle: &Path) -> Result<MountStep> {
     if options.copy_up && !is_tmpfs {
         return Err(invalid("tmpcopyup is for a tmpfs"));
     }
-    if let MountKind::Bind { .. } = kind
-        && let Some(option) = options.data.first()
-    {
-        tracing::debug!(option, destination = %destination.display(), "option without effect on a bind mount");
+    if let MountKind::Bind { .. } = kind {
+        // The kernel ignores them on a bind mount, and so does crun; runc refuses, and so do we: nobody gives an
+        // option to have it ignored.
+        if let Some(option) = options.data.first() {
+            let destination = destination.clone();
+            return Err(RootfsError::OptionOfBind { destination, option: option.clone() });
+        }
+    } else if idmap.is_some() {
+        return Err(invalid("mapped owners (idmap, uidMappings, gidMappings) are for bind mounts only"));
     }
     let destination = clean(destination);
     if destination.as_os_str().is_empty() && kind != MountKind::Remount {
         return Err(invalid("nothing can be mounted over the root of the container"));
     }
-    let step = MountStep { destination, kind, options, copy_up_volume: false };
+    let step = MountStep { destination, kind, options, copy_up_volume: false, idmap };
     if step.hides_proc() {
         return Err(RootfsError::InsideProc { destination: mount.destination().clone() });
     }

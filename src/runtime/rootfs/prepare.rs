@@ -1,7 +1,8 @@
 //! Builds the tree: everything up to the moment when it becomes "/".
 use super::destination::MountTable;
-use super::mounts::{Builder, HostSources};
+use super::mounts::Builder;
 use super::plan::{RootChange, RootfsPlan};
+use super::sources::HostSources;
 use super::{Result, RootfsError, console, devices};
 use crate::runtime::cgroup;
 use crate::sys::SysError;
@@ -38,8 +39,6 @@ pub struct MountFacts<'f> {
     /// Sources that the host side has opened already ([`RootfsPlan::open_sources`]), for a user namespace
     /// whose root may not walk to them.
     pub sources: HostSources,
-    /// Whether SELinux is enabled: only then `linux.mountLabel` has an effect.
-    pub selinux: bool,
 }
 
 /// A root file system on which only [`super::pivot`] and [`super::seal`] are left to do.
@@ -92,7 +91,12 @@ fn build(plan: &RootfsPlan, source: RootSource, facts: MountFacts<'_>) -> Result
         let root = Root::open_host(&plan.rootfs).map_err(RootfsError::root("open", &plan.rootfs))?;
         return Ok(Prepared::new(MountTable::new(root), plan.rootfs.clone()));
     }
-    let (propagation, scope) = plan.propagation.unwrap_or((Propagation::Slave, Scope::Tree));
+    let (propagation, scope) = match plan.propagation {
+        None => (Propagation::Slave, Scope::Tree),
+        // Nothing could be bound from it; it becomes unbindable when all mounts are made.
+        Some((Propagation::Unbindable, scope)) => (Propagation::Private, scope),
+        Some(given) => given,
+    };
     mount::set_root_propagation(propagation, scope)
         .map_err(RootfsError::root("set the propagation of", Path::new("/")))?;
     let (root, root_path) = attach_root(plan, source)?;

@@ -4,9 +4,8 @@ use super::plan::RootfsPlan;
 use super::prepare::Prepared;
 use super::{Result, RootfsError, sysctl};
 use crate::sys::SysError;
-use crate::sys::mount::{self, Attr, Change, Scope};
+use crate::sys::mount::{self, Attr, Change, Propagation, Scope};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -31,6 +30,10 @@ pub fn seal(plan: &RootfsPlan, prepared: &Prepared) -> Result<()> {
     for path in &plan.masked_paths {
         masks.cover(prepared, path)?;
     }
+    if let Some((Propagation::Unbindable, scope)) = plan.propagation {
+        mount::set_root_propagation(Propagation::Unbindable, scope)
+            .map_err(RootfsError::root("set the propagation of", Path::new("/")))?;
+    }
     Ok(())
 }
 
@@ -42,7 +45,7 @@ fn read_only(mount: BorrowedFd<'_>, path: &Path) -> Result<()> {
 
 /// What lies at `path`; `None` where there is nothing.
 fn find(prepared: &Prepared, path: &Path) -> std::result::Result<Option<OwnedFd>, SysError> {
-    match prepared.root().open(path, OFlag::O_PATH) {
+    match prepared.table.find(path) {
         Ok(fd) => Ok(Some(fd)),
         Err(error) if error.errno == Errno::ENOENT => Ok(None),
         Err(error) => Err(error),

@@ -136,7 +136,8 @@ fn write_file(pid: Pid, file: &str, text: &str, map: &[LinuxIdMapping]) -> Resul
         .map_err(|source| MappingError::Write { mapping: shown(map), source })
 }
 
-fn lines(map: &[LinuxIdMapping]) -> String {
+/// The lines of `uid_map` or `gid_map`: user_namespaces(7).
+pub(in crate::runtime) fn lines(map: &[LinuxIdMapping]) -> String {
     map.iter().map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())).collect()
 }
 

@@ -67,8 +67,8 @@ fn what_is_wrong_with_a_mount() {
     ] {
         assert!(matches!(one_mount(json), Err(RootfsError::InvalidMount { .. })), "{json}");
     }
-    let idmap = r#"{"destination": "/x", "type": "bind", "source": "/s", "options": ["bind", "idmap"]}"#;
-    assert!(matches!(one_mount(idmap), Err(RootfsError::UnsupportedMount { .. })));
+    let unknown = r#"{"destination": "/x", "type": "bind", "source": "/s", "options": ["bind", "mode=5"]}"#;
+    assert!(matches!(one_mount(unknown), Err(RootfsError::OptionOfBind { .. })));
 }
 
 #[test]
@@ -152,5 +152,49 @@ fn nothing_hides_proc() {
     }
     for path in ["/proc", "/proc/cpuinfo", "/proc/x"] {
         assert!(matches!(tmpfs(path), Err(RootfsError::InsideProc { .. })), "{path}");
+    }
+}
+
+#[test]
+fn mapped_owners() {
+    const MAP: &str = r#"[{"containerID": 0, "hostID": 1000, "size": 2}]"#;
+    let lines = |scope, line: &str| {
+        let mappings = Mappings::Lines { uid: line.to_owned(), gid: line.to_owned() };
+        Some(IdMap { mappings, scope })
+    };
+    let own = format!(r#""uidMappings": {MAP}, "gidMappings": {MAP}"#);
+    let one = |typ: &str, rest: &str, options: &str, linux: &str| {
+        let mount = format!(
+            r#"{{"destination": "/x", "source": "/s", "type": "{typ}", {rest} "options": [{options}]}}"#
+        );
+        let json = format!(
+            r#""root": {{"path": "r"}}, "mounts": [{mount}], "linux": {{"namespaces": [{{"type": "mount"}} {linux}}}"#
+        );
+        plan(&spec(&json), Path::new("/"), PlanFacts::default()).map(|plan| plan.mounts[0].idmap.clone())
+    };
+    let own = format!("{own},");
+    let in_user = r#", {"type": "user"}], "uidMappings": [{"containerID": 0, "hostID": 7, "size": 9}], "gidMappings": [{"containerID": 0, "hostID": 7, "size": 9}]"#;
+    let joined = r#", {"type": "user", "path": "/u"}]"#;
+    assert_eq!(one("bind", &own, "", "]").unwrap(), lines(Scope::Mount, "0 1000 2\n"));
+    assert_eq!(one("bind", &own, r#""ridmap""#, in_user).unwrap(), lines(Scope::Tree, "0 1000 2\n"));
+    assert_eq!(one("bind", "", r#""idmap""#, in_user).unwrap(), lines(Scope::Mount, "0 7 9\n"));
+    let namespace = one("bind", "", r#""idmap""#, joined).unwrap().unwrap();
+    assert_eq!(namespace.mappings, Mappings::Namespace("/u".into()));
+    assert_eq!(
+        one("bind", "", r#""ridmap=uids=1-2-3;gids=1-2-3""#, "]").unwrap(),
+        lines(Scope::Tree, "1 2 3\n")
+    );
+    for (typ, rest, options) in [
+        ("bind", "", r#""idmap""#),
+        ("bind", r#""uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}],"#, ""),
+        ("bind", own.as_str(), r#""idmap=uids=1-2-3;gids=1-2-3""#),
+        ("bind", "", r#""idmap=uids=1-2-3""#),
+        ("tmpfs", own.as_str(), ""),
+    ] {
+        let result = one(typ, rest, options, "]");
+        assert!(
+            matches!(result, Err(RootfsError::InvalidMount { .. })),
+            "{typ} {rest} {options}: {result:?}"
+        );
     }
 }

@@ -1,26 +1,9 @@
 //! The root file system: mounts, devices, masked and read-only paths, propagation, the console.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-
+use crate::{mount_of, report};
 use runtime_tests::terminal::ConsoleSocket;
-use runtime_tests::{Bundle, Fixture, events, needs, run};
+use runtime_tests::{Fixture, events, needs, run};
 use serde_json::{Value, json};
-
-/// The mount table line of a mount point, as (options, type, super options).
-fn mount_of(report: &Value, point: &str) -> (String, String, String) {
-    let table = report["mountinfo"].as_str().unwrap();
-    let line = table
-        .lines()
-        .rfind(|line| line.split(' ').nth(4) == Some(point))
-        .unwrap_or_else(|| panic!("{point} is not mounted:\n{table}"));
-    let (mount, source) = line.split_once(" - ").unwrap();
-    let source: Vec<_> = source.split(' ').collect();
-    (mount.split(' ').nth(5).unwrap().to_owned(), source[0].to_owned(), source[2].to_owned())
-}
-
-fn report(bundle: Bundle<'_>) -> Value {
-    bundle.args(["/probe", "report"]).run().ok().json()
-}
 
 #[test]
 fn default_mounts() {
