@@ -1,7 +1,9 @@
 //! Descriptors of the host that a container must not reach, and the runtime's own executable.
 
+use crate::races::rounds;
 use runtime_tests::{Fixture, command, image, needs, run};
 use serde_json::json;
+use std::os::unix::fs::symlink;
 
 #[test]
 fn cve_2024_21626_no_directory_of_the_host_is_open_at_created() {
@@ -77,7 +79,7 @@ fn cve_2019_5736_and_cve_2016_9962_hostile_init_while_others_join() {
     make_executable(&bundle.rootfs().join("bin/again"));
     let mut lines = bundle.started();
     assert_eq!(lines.next_line(), "ready");
-    for round in 0..20 {
+    for round in 0..rounds() / 4 {
         let mut exec = std::process::Command::new(&copy);
         exec.args(original.get_args()).arg("--root").arg(fixture.state_root()).args(["exec", &bundle.id]);
         exec.arg(if round % 4 == 0 { "/bin/again" } else { "/bin/true" }).env("CORTEN_TEST", fixture.token());
@@ -96,4 +98,90 @@ fn cve_2019_5736_and_cve_2016_9962_hostile_init_while_others_join() {
 fn make_executable(path: &std::path::Path) {
     let file = std::fs::File::open(path).unwrap();
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn cve_2016_9962_a_hostile_init_finds_nothing_to_trace_or_to_open() {
+    let fixture = Fixture::new();
+    let secret = fixture.file("secret", "of the host");
+    let caps = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN"]);
+    let bundle = fixture
+        .bundle()
+        .args(["/probe", "hunt", secret.to_str().unwrap()])
+        .set("/process/capabilities", json!({"bounding": caps, "effective": caps, "permitted": caps}));
+    let mut lines = bundle.started();
+    assert_eq!(lines.next_line(), "ready");
+    for _ in 0..rounds() {
+        // It may be traced when it is a program of the container; its exit code is then still its own.
+        bundle.exec(&["/bin/true"]).ok();
+    }
+    bundle.kill_and_wait("KILL");
+    let mut words = Vec::new();
+    while let Some(line) = lines.try_line() {
+        words.push(line);
+    }
+    assert_eq!(words, Vec::<String>::new(), "the container reached the host");
+}
+
+#[test]
+fn cve_2024_21626_ways_to_a_descriptor_that_are_not_told() {
+    let fixture = Fixture::new();
+    let secret = fixture.file("secret", "of the host");
+    let script = format!(
+        "up=; for n in 0 1 2 3 4 5 6 7 8 9 10 11 12; do [ -e \"./$up{}\" ] && echo escaped; up=../$up; done; exit 0",
+        secret.display()
+    );
+    let container = fixture.bundle().args(["/probe", "wait"]);
+    for fd in [3, 5, 7, 8, 9] {
+        symlink(format!("/proc/self/fd/{fd}"), container.rootfs().join(format!("link{fd}"))).unwrap();
+    }
+    symlink("/proc/self/fd", container.rootfs().join("fds")).unwrap();
+    let mut lines = container.started();
+    lines.next_line();
+    let mut ways = vec![
+        "/proc/self/cwd".to_owned(),
+        "/proc/thread-self/cwd".into(),
+        "/proc/self/root/proc/self/cwd".into(),
+    ];
+    ways.extend([3, 5, 7, 8, 9].map(|fd| format!("/link{fd}")));
+    ways.extend((3..12).map(|fd| format!("/fds/{fd}")));
+    ways.extend((3..12).map(|fd| format!("/proc/thread-self/fd/{fd}/../..")));
+    ways.extend([24, 31, 63, 64, 255, 512, 1023].map(|fd| format!("/proc/self/fd/{fd}")));
+    for way in ways {
+        let outcome = container.exec_with(&["--cwd", &way], &["/bin/sh", "-c", &script]);
+        assert_eq!(outcome.stdout, "", "{way}");
+    }
+}
+
+/// What a process that waits for its start holds: its three streams, and the socket of the start.
+#[test]
+fn cve_2024_21626_descriptors_at_created_are_few_and_known() {
+    let fixture = Fixture::new();
+    let bundle = fixture.bundle().args(["/probe", "wait"]);
+    let _lines = bundle.created();
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", bundle.pid())).unwrap().flatten() {
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        let target = std::fs::read_link(entry.path()).unwrap().display().to_string();
+        let known = number < 3 || target.starts_with("socket:");
+        assert!(known, "{number} -> {target}");
+    }
+}
+
+/// Docker's of 2015: the descriptor of standard output, opened before the root was changed.
+#[test]
+fn cve_2015_3627_streams_are_the_callers_whatever_the_image_says() {
+    let fixture = Fixture::new();
+    let secret = fixture.file("secret", "of the host");
+    let bundle = fixture.bundle().script("echo told");
+    let mounts = bundle.config["mounts"].as_array().unwrap().clone();
+    let kept: Vec<_> = mounts
+        .into_iter()
+        .filter(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"))
+        .collect();
+    let bundle = bundle.set("/mounts", json!(kept));
+    for name in ["stdin", "stdout", "stderr", "fd"] {
+        symlink(&secret, bundle.rootfs().join("dev").join(name)).unwrap();
+    }
+    assert_eq!(bundle.run().ok().stdout, "told\n");
+    assert_eq!(std::fs::read_to_string(secret).unwrap(), "of the host");
 }

@@ -1,7 +1,10 @@
 //! Procfs and sysfs are what they seem to be: what is written to them reaches the kernel.
 
-use runtime_tests::Fixture;
+use crate::races::Canary;
+use runtime_tests::{Fixture, command};
+use serde_json::json;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 #[test]
 fn cve_2019_19921_proc_and_sys_must_be_directories() {
@@ -44,4 +47,174 @@ fn cve_2019_16884_nothing_hides_a_part_of_proc() {
     let bundle = fixture.bundle().mount("/proc/uptime", "bind", source, &["bind"]).script("cat /proc/uptime");
     assert_eq!(bundle.run().ok().stdout, "fake");
     fixture.assert_clean();
+}
+
+#[test]
+fn cve_2019_16884_a_volume_over_proc_with_a_fake_attr() {
+    let fixture = Fixture::new();
+    let volume = fixture.path().join("volume");
+    for file in
+        ["self/attr/exec", "thread-self/attr/exec", "self/attr/apparmor/exec", "sys/net/ipv4/ip_forward"]
+    {
+        fixture.file(&format!("volume/{file}"), "decoy");
+    }
+    for options in [&["bind"][..], &["rbind"]] {
+        // In place of the procfs, on top of it, and below a link.
+        for destination in ["/proc", "/proc/", "/x/../proc", "/proc/self/attr", "/proc/sys/net"] {
+            let bundle = fixture
+                .bundle()
+                .mount(destination, "bind", &volume, options)
+                .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+            bundle.create().exits(1).says("/proc");
+            fixture.clean_up();
+        }
+    }
+    let decoy = std::fs::read_to_string(volume.join("sys/net/ipv4/ip_forward")).unwrap();
+    assert_eq!(decoy, "decoy");
+    fixture.assert_clean();
+}
+
+/// youki's: the same for mounts of every type, wherever the link is on the way.
+#[test]
+fn cve_2025_54867_and_cve_2023_28642_links_below_mounts_of_every_type() {
+    let fixture = Fixture::new();
+    let canary = Canary::new(&fixture);
+    std::fs::create_dir(fixture.path().join("source")).unwrap();
+    for (kind, options) in [
+        ("proc", &[][..]),
+        ("sysfs", &["ro"]),
+        ("tmpfs", &[]),
+        ("mqueue", &[]),
+        ("devpts", &["newinstance"]),
+        ("cgroup", &["ro"]),
+        ("bind", &["bind"]),
+        ("bind", &["rbind"]),
+    ] {
+        for target in [canary.dir.to_str().unwrap().to_owned(), canary.climbing(), "/etc".to_owned()] {
+            for destination in ["/link", "/link/below"] {
+                let source = if kind == "bind" { fixture.path().join("source") } else { kind.into() };
+                let bundle = fixture
+                    .bundle()
+                    .mount(destination, kind, source, options)
+                    .script(&format!("[ -e {} ] && echo escaped; true", canary.secret().display()));
+                symlink(&target, bundle.rootfs().join("link")).unwrap();
+                let outcome = bundle.run();
+                if matches!(kind, "proc" | "sysfs") {
+                    outcome.exits(1).says("must be mounted on a real directory");
+                } else {
+                    assert_eq!(outcome.stdout, "", "{kind} on {destination} -> {target}");
+                }
+                fixture.clean_up();
+                canary.assert_untouched();
+            }
+        }
+    }
+    fixture.assert_clean();
+}
+
+#[test]
+fn cve_2023_27561_proc_in_a_volume_that_is_shared() {
+    let fixture = Fixture::new();
+    let volume = fixture.path().join("volume");
+    std::fs::create_dir_all(volume.join("fake/self/attr")).unwrap();
+    symlink("fake", volume.join("proc")).unwrap();
+    let bundle =
+        fixture.bundle().mount("/vol", "bind", &volume, &["rbind"]).mount("/vol/proc", "proc", "proc", &[]);
+    bundle.create().exits(1).says("/vol/proc").says("must be mounted on a real directory");
+    fixture.clean_up();
+    let bundle = fixture.bundle();
+    let rootfs = bundle.rootfs();
+    std::fs::remove_dir(rootfs.join("proc")).unwrap();
+    symlink("vol/proc", rootfs.join("proc")).unwrap();
+    bundle.create().exits(1).says("/proc").says("must be mounted on a real directory");
+    fixture.clean_up();
+    fixture.assert_clean();
+}
+
+/// A procfs of the caller in which something lies over what the runtime writes.
+#[test]
+fn cve_2025_52881_and_cve_2025_62596_a_procfs_with_decoys() {
+    let fixture = Fixture::new();
+    let source = fixture.path().join("procfs");
+    std::fs::create_dir(&source).unwrap();
+    let decoy = fixture.file("decoy/ip_forward", "decoy");
+    let bundle = fixture.bundle();
+    let mounts = bundle.config["mounts"].as_array().unwrap().clone();
+    let kept: Vec<_> = mounts.into_iter().filter(|mount| mount["destination"] != "/proc").collect();
+    let bundle = bundle
+        .set("/mounts", json!(kept))
+        .mount("/proc", "bind", &source, &["rbind"])
+        .set("/linux/maskedPaths", json!([]))
+        .set("/linux/readonlyPaths", json!([]))
+        .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+    let script = format!(
+        "mount -t proc proc {source}; mount --bind {decoy} {source}/sys/net/ipv4; exec {run}",
+        source = source.display(),
+        decoy = decoy.parent().unwrap().display(),
+        run = words(&bundle.run_command(&[])),
+    );
+    let mut shell = Command::new("unshare");
+    let outcome = command::run(
+        shell.args(["-m", "sh", "-c", &format!("set -e; {script}")]).env("CORTEN_TEST", fixture.token()),
+    );
+    // The value is set in the kernel, or the container is not.
+    assert_eq!(
+        std::fs::read_to_string(&decoy).unwrap(),
+        "decoy",
+        "the decoy was written: {}",
+        outcome.stderr
+    );
+    outcome.exits(1).says("net.ipv4.ip_forward");
+    fixture.clean_up();
+    fixture.assert_clean();
+}
+
+fn words(command: &Command) -> String {
+    let all = [command.get_program()].into_iter().chain(command.get_args());
+    all.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ")
+}
+
+/// Docker's of 2015: what of procfs the default configuration lets a container write to, or see of the host.
+#[test]
+fn cve_2015_3630_what_is_writable_in_proc() {
+    let fixture = Fixture::new();
+    let bundle = fixture.bundle();
+    let masked = bundle.config["linux"]["maskedPaths"].as_array().unwrap().clone();
+    let read_only = bundle.config["linux"]["readonlyPaths"].as_array().unwrap().clone();
+    for path in [
+        "/proc/acpi",
+        "/proc/asound",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/sys/firmware",
+    ] {
+        assert!(masked.contains(&json!(path)), "{path} is not masked");
+    }
+    for path in ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"] {
+        assert!(read_only.contains(&json!(path)), "{path} is writable");
+    }
+    let opened = bundle
+        .args([
+            "/probe",
+            "open",
+            "w",
+            "/proc/sysrq-trigger",
+            "/proc/sys/kernel/core_pattern",
+            "/proc/sys/kernel/hostname",
+        ])
+        .run()
+        .ok()
+        .json();
+    for (path, word) in opened.as_object().unwrap() {
+        assert_eq!(word, "EROFS", "{path}");
+    }
+    let out = fixture.bundle().script(
+        "cat /proc/timer_list /proc/keys 2>/dev/null; ls /proc/asound /proc/scsi 2>/dev/null | grep -v :",
+    );
+    assert_eq!(out.run().stdout.trim(), "");
 }

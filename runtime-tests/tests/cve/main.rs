@@ -7,5 +7,11 @@
 
 mod a1_descriptors;
 mod a1_dev;
+mod a1_engine;
 mod a1_proc;
+mod a1_races;
 mod a1_removal;
+mod races;
+#[path = "../engine/world.rs"]
+#[allow(dead_code, reason = "shared with the tests of the engine")]
+mod world;
