@@ -138,6 +138,7 @@ fn cve_2025_52881_and_cve_2025_62596_a_procfs_with_decoys() {
     let source = fixture.path().join("procfs");
     std::fs::create_dir(&source).unwrap();
     let decoy = fixture.file("decoy/ip_forward", "decoy");
+    let caps = json!(["CAP_SYS_ADMIN"]);
     let bundle = fixture.bundle();
     let mounts = bundle.config["mounts"].as_array().unwrap().clone();
     let kept: Vec<_> = mounts.into_iter().filter(|mount| mount["destination"] != "/proc").collect();
@@ -146,7 +147,9 @@ fn cve_2025_52881_and_cve_2025_62596_a_procfs_with_decoys() {
         .mount("/proc", "bind", &source, &["rbind"])
         .set("/linux/maskedPaths", json!([]))
         .set("/linux/readonlyPaths", json!([]))
-        .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+        .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}))
+        .set("/process/capabilities", json!({"bounding": caps, "effective": caps, "permitted": caps}))
+        .script("mkdir /p; mount -t proc proc /p; cat /p/sys/net/ipv4/ip_forward");
     let script = format!(
         "mount -t proc proc {source}; mount --bind {decoy} {source}/sys/net/ipv4; exec {run}",
         source = source.display(),
@@ -157,14 +160,17 @@ fn cve_2025_52881_and_cve_2025_62596_a_procfs_with_decoys() {
     let outcome = command::run(
         shell.args(["-m", "sh", "-c", &format!("set -e; {script}")]).env("CORTEN_TEST", fixture.token()),
     );
-    // The value is set in the kernel, or the container is not.
+    // The value is set in the kernel, or the container is not made.
     assert_eq!(
         std::fs::read_to_string(&decoy).unwrap(),
         "decoy",
         "the decoy was written: {}",
         outcome.stderr
     );
-    outcome.exits(1).says("net.ipv4.ip_forward");
+    match outcome.code {
+        Some(0) => assert_eq!(outcome.stdout, "1\n", "the kernel's value, through a procfs without decoys"),
+        _ => drop(outcome.exits(1).says("net.ipv4.ip_forward")),
+    }
     fixture.clean_up();
     fixture.assert_clean();
 }
@@ -211,7 +217,8 @@ fn cve_2015_3630_what_is_writable_in_proc() {
         .ok()
         .json();
     for (path, word) in opened.as_object().unwrap() {
-        assert_eq!(word, "EROFS", "{path}");
+        // Some kernels have no trigger.
+        assert!(word == "EROFS" || word == "ENOENT", "{path}: {word}");
     }
     let out = fixture.bundle().script(
         "cat /proc/timer_list /proc/keys 2>/dev/null; ls /proc/asound /proc/scsi 2>/dev/null | grep -v :",

@@ -41,7 +41,8 @@ fn outputs(
 }
 
 /// What a container says in which something of the host is to be seen.
-const LOOK: &str = "for path in /vol/*; do if [ -e $path/secret ]; then echo escaped $path; fi; done;";
+const LOOK: &str =
+    "for path in /vol/*; do grep -qs 'of the host' $path/secret && echo escaped $path; done; true;";
 
 #[test]
 fn cve_2021_30465_a_mount_target_exchanged_for_a_link() {
@@ -152,8 +153,9 @@ fn cve_2023_27561_and_cve_2019_19921_proc_exchanged() {
         .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}))
         .set("/linux/maskedPaths", json!(["/proc/timer_list", "/proc/keys"]))
         .script(
-            "for dir in /proc /decoy /link; do if [ -e $dir/self/status ]; then cat $dir/timer_list $dir/keys; \
-             cat $dir/sys/net/ipv4/ip_forward; exit; fi; done",
+            // Entered first: the names go on changing.
+            "while :; do for dir in /proc /decoy /link; do cd $dir 2>/dev/null || continue; \
+             if [ -e self/status ]; then cat timer_list keys sys/net/ipv4/ip_forward; exit; fi; done; done",
         );
     let rootfs = bundle.rootfs();
     symlink("/decoy", rootfs.join("link")).unwrap();
