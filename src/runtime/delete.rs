@@ -18,7 +18,7 @@ pub enum DeleteError {
     #[error(transparent)]
     State(#[from] StateError),
     /// It still runs, and force was not asked for.
-    #[error("cannot delete container {id:?} that is not stopped: {status}")]
+    #[error("cannot delete container {id} that is not stopped: {status}")]
     NotStopped {
         /// Which.
         id: String,
@@ -113,7 +113,16 @@ fn refuse_running(id: &str, force: bool, status: Status) -> Result<(), DeleteErr
 
 fn delete_locked(state_root: &Path, id: &str, force: bool, dir: StateDir) -> Result<(), DeleteError> {
     // No record: create was killed between making the directory and writing it, and made nothing else.
-    let Some(state) = State::read(&dir)? else { return Ok(dir.remove()?) };
+    let state = match State::read(&dir) {
+        Ok(Some(state)) => state,
+        Ok(None) => return Ok(dir.remove()?),
+        Err(error) if force => {
+            tracing::warn!("{}; deleting what can be found of it", crate::error::chain(&error));
+            salvage(id, &dir)?;
+            return Ok(dir.remove()?);
+        }
+        Err(error) => return Err(error.into()),
+    };
     refuse_running(id, force, state.status(state_root))?;
     if let Some(init) = state.init.filter(|init| init.is_alive()) {
         end(id, init, || thaw(&state))?;
@@ -127,6 +136,38 @@ fn delete_locked(state_root: &Path, id: &str, force: bool, dir: StateDir) -> Res
     dir.remove()?;
     run_poststop(&state);
     Ok(())
+}
+
+/// Ends and removes what can be found of a container whose record cannot be read: its init, by the file that
+/// names it, and its cgroups, by the configuration. Processes in those are killed only if init was one of them:
+/// another container may have the path by now.
+fn salvage(id: &str, dir: &StateDir) -> Result<(), DeleteError> {
+    let init = State::read_init(dir).ok().flatten().filter(|init| init.is_alive());
+    let paths = State::read_spec(dir).ok().flatten().and_then(|spec| {
+        let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+        let host = cgroup::Host::detect().ok()?;
+        cgroup::plan(&host, path.as_deref(), id, cgroup::Driver::Cgroupfs).ok()
+    });
+    let cgroup = paths.as_ref().and_then(|paths| Cgroup::open(paths).ok());
+    let ours = init.and_then(|init| {
+        cgroup.as_ref().filter(|cgroup| cgroup.pids().is_ok_and(|pids| pids.contains(&init.pid)))
+    });
+    if let Some(init) = init {
+        end(id, init, || {
+            // Whoever does not die of it is told below.
+            let _ = ours.map(Cgroup::thaw);
+        })?;
+    }
+    match (ours, paths) {
+        (Some(cgroup), _) => cgroup.kill_all().and_then(|()| cgroup.remove()),
+        (None, Some(paths)) => {
+            // One with processes in it is not ours to touch.
+            cgroup::remove_empty(&paths);
+            Ok(())
+        }
+        (None, None) => Ok(()),
+    }
+    .map_err(|source| DeleteError::Cgroup { id: id.into(), source })
 }
 
 /// Kills what is left in the cgroup, then removes it.

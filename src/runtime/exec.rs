@@ -2,6 +2,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::unistd::setsid;
@@ -15,6 +16,7 @@ use super::namespaces::{Namespaces, flag};
 use super::notify;
 use super::plan::{PlanError, ProcessPlan};
 use super::protocol::{Channel, ToChild, ToParent};
+use super::records;
 use super::rootless::Rootless;
 use super::security::{SecurityError, affinity};
 use super::start::{await_exec, log};
@@ -121,7 +123,7 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     let affinity = affinity::Plan::new(&request.process, spec.process().as_ref())?;
     let own = affinity.begin()?;
     let mut child = match enter(&request, &state, pidfd, &mut plan) {
-        Ok(Side::Init(channel)) => run(&plan, affinity, &channel, &request, &state),
+        Ok(Side::Init(channel)) => run(&plan, affinity, &Arc::new(channel), &request, &state),
         Ok(Side::Parent(child)) => child,
         Err(error) => {
             // The first error is the one to report.
@@ -232,10 +234,11 @@ fn converse(
 fn run(
     plan: &ProcessPlan,
     affinity: affinity::Plan,
-    channel: &Channel,
+    channel: &Arc<Channel>,
     request: &ExecRequest,
     state: &State,
 ) -> ! {
+    let _records = records::forward(channel);
     let settled = affinity.settle().map_err(InitError::from);
     let ready = settled.and_then(|()| set_up(plan, channel, request, state)).and_then(|executable| {
         channel.send(&ToParent::Ready, None).map_err(LaunchError::System)?;

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -17,6 +18,7 @@ use super::namespaces::flag;
 use super::plan::{Plan, ProcessPlan};
 use super::program::{self, EXEC_STEP, ProgramError};
 use super::protocol::{Channel, ToChild, ToParent};
+use super::records;
 use super::rootfs::{self, HostSources, MountFacts, Prepared, RootSource, RootfsError};
 use super::security::{self, SecurityError};
 use super::state::{State, Status};
@@ -114,6 +116,8 @@ pub(super) fn run(
     state: &State,
     mounts: HostMounts,
 ) -> ! {
+    let channel = Arc::new(channel);
+    let _records = records::forward(&channel);
     let ready = set_up(&plan, &channel, request, state, mounts).and_then(|entered| {
         // While it waits, other processes of the container may look into it: the runtime's descriptors, its
         // state directory among them, are a way to the host (CVE-2016-9962).
@@ -126,6 +130,8 @@ pub(super) fn run(
     let error = match ready {
         Ok(executable) => match await_start(&channel) {
             Ok(Some(starter)) => {
+                let starter = Arc::new(starter);
+                let _records = records::forward(&starter);
                 let error = execute(&plan, &starter, request, state, &executable);
                 fail(&starter, error.step("starting the program"), &error)
             }

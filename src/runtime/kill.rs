@@ -1,10 +1,12 @@
 //! Signals to a container.
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+
 use super::cgroup::{self, Cgroup};
 use super::namespaces::flag;
 use super::processes;
-use super::state::{State, StateError, Status};
+use super::state::{State, StateDir, StateError, Status};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::{SysError, pidfd};
 
@@ -60,6 +62,13 @@ pub fn kill(state_root: &Path, id: &str, signal: i32, all: bool) -> Result<(), K
         Some(init) if status != Status::Stopped => init,
         _ => return Err(KillError::NotRunning),
     };
+    // Held until the signal is sent: a start that comes meanwhile must not find its program killed.
+    let waiting = if own_pid_namespace && status == Status::Created {
+        StateDir::try_open_locked(state_root, id)?.filter(|_| state.status(state_root) == Status::Created)
+    } else {
+        None
+    };
+    let signal = if waiting.is_some() { ending(signal) } else { signal };
     let pidfd = match pidfd::open(init.pid) {
         Err(SysError { errno: nix::errno::Errno::ESRCH, .. }) => return Err(KillError::NotRunning),
         other => other.map_err(fails)?,
@@ -76,8 +85,15 @@ pub fn kill(state_root: &Path, id: &str, signal: i32, all: bool) -> Result<(), K
     Ok(())
 }
 
+/// What ends a program by default ends a container that has none yet, as with runc; the kernel would keep such a
+/// signal from the first process of a PID namespace (pid_namespaces(7)).
+fn ending(signal: i32) -> i32 {
+    let deadly = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+    if deadly.iter().any(|one| *one as i32 == signal) { libc_sigkill() } else { signal }
+}
+
 fn libc_sigkill() -> i32 {
-    nix::sys::signal::Signal::SIGKILL as i32
+    Signal::SIGKILL as i32
 }
 
 fn kill_all(state: &State, signal: i32) -> Result<(), KillError> {

@@ -18,6 +18,7 @@ pub mod processes;
 pub mod program;
 pub mod protocol;
 pub mod rdt;
+pub mod records;
 pub mod rootfs;
 pub mod rootless;
 pub mod sd_notify;

@@ -6,7 +6,7 @@
 //! tree, in which those liberties are evened out.
 mod template;
 
-pub use template::{Cgroups, template};
+pub use template::{Cgroups, Ordered, template};
 
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;

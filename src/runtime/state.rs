@@ -454,6 +454,16 @@ impl State {
         Ok(Some(state))
     }
 
+    /// Who init is, without the record.
+    pub(super) fn read_init(dir: &StateDir) -> Result<Option<ProcessId>, StateError> {
+        Ok(read_json::<Option<ProcessId>>(dir.as_dir(), &dir.id, INIT)?.flatten())
+    }
+
+    /// The configuration, without the record.
+    pub(super) fn read_spec(dir: &StateDir) -> Result<Option<Spec>, StateError> {
+        read_json(dir.as_dir(), &dir.id, CONFIG)
+    }
+
     /// Reads the record of `id` under `root`, without waiting for a call that has it locked.
     pub fn load(root: &Path, id: &str) -> Result<State, StateError> {
         let dir = StateDir::open_dir(root, id)?;
@@ -532,27 +542,4 @@ pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_follow_runc() {
-        for id in ["a", "A-b_c+d.e", "...", "0"] {
-            assert!(check_id(id).is_ok(), "{id}");
-        }
-        for id in ["", ".", "..", "a/b", "a b", "ä", "a\n", "../x", &"x".repeat(256)] {
-            assert!(check_id(id).is_err(), "{id}");
-        }
-    }
-
-    #[test]
-    fn an_id_is_claimed_once_and_freed_by_remove() {
-        let root = tempfile::tempdir().unwrap();
-        let dir = StateDir::create(&root.path().join("deep/er"), "x").unwrap();
-        let root = root.path().join("deep/er");
-        assert!(matches!(StateDir::create(&root, "x"), Err(StateError::AlreadyExists { .. })));
-        assert!(State::read(&dir).unwrap().is_none());
-        dir.remove().unwrap();
-        assert!(matches!(State::load(&root, "x"), Err(StateError::NotFound { .. })));
-    }
-}
+mod tests;

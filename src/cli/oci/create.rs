@@ -1,6 +1,6 @@
 //! `create`, and what it has in common with `run`.
 use super::argv::Flags;
-use super::{Context, Failure, Outcome, only_id, words_of};
+use super::{Context, Failure, Outcome, given, only_id, words_of};
 use crate::runtime::create::{CreateRequest, StartMode, Stdio, create};
 use crate::runtime::sd_notify;
 use crate::runtime::spec;
@@ -25,17 +25,17 @@ struct Words {
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Path to the root of the bundle directory, defaults to the current directory
-    #[arg(long, short, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR", value_parser = super::words::path())]
     bundle: Option<PathBuf>,
     /// Path to an AF_UNIX socket which will receive a file descriptor referencing the master end of the
     /// console's pseudoterminal
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", value_parser = super::words::path())]
     pub(super) console_socket: Option<PathBuf>,
     /// Path to an AF_UNIX socket which will receive a file descriptor referencing the init process
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", value_parser = super::words::path())]
     pidfd_socket: Option<PathBuf>,
     /// Specify the file to write the process id to
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = super::words::path())]
     pid_file: Option<PathBuf>,
     /// Do not use pivot root to jail process inside rootfs
     #[arg(long)]
@@ -73,7 +73,7 @@ pub(super) fn request(
     options: Options,
     attachment: Attachment,
 ) -> anyhow::Result<CreateRequest> {
-    let bundle = absolute(options.bundle.as_deref().unwrap_or(Path::new(".")))?;
+    let bundle = absolute(given(options.bundle).as_deref().unwrap_or(Path::new(".")))?;
     let mut spec = spec::load(&bundle)?;
     let preserve_fds = options.preserve_fds + adopt_listen_fds(&mut spec);
     let wants_terminal = spec.process().as_ref().and_then(Process::terminal).unwrap_or(false);
@@ -92,8 +92,8 @@ pub(super) fn request(
         cgroup_driver: context.driver,
         rootless: context.rootless,
         stdio,
-        pid_file: options.pid_file,
-        pidfd_socket: options.pidfd_socket,
+        pid_file: given(options.pid_file),
+        pidfd_socket: given(options.pidfd_socket),
         preserve_fds,
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
@@ -116,7 +116,7 @@ pub(super) fn stdio(
     console_socket: Option<PathBuf>,
 ) -> anyhow::Result<Stdio> {
     let detached = attachment == Attachment::Detached;
-    match (wants_terminal, console_socket.filter(|path| !path.as_os_str().is_empty())) {
+    match (wants_terminal, given(console_socket)) {
         (true, Some(path)) if detached => Ok(Stdio::ConsoleSocket(path)),
         (true, None) if detached => {
             anyhow::bail!("cannot allocate tty if corten-oci will detach without setting console socket")

@@ -4,7 +4,6 @@ use super::{Context, Outcome, only_id, words_of};
 use crate::cli::output;
 use crate::runtime::cgroup::stats::Stats;
 use crate::runtime::events::{Event, follow, stats};
-use anyhow::Context as _;
 use clap::Parser;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -16,8 +15,8 @@ use std::time::Duration;
 #[command(name = "events", override_usage = "corten-oci events [command options] <container-id>")]
 struct Words {
     /// Set the stats collection interval
-    #[arg(long, value_name = "DURATION", default_value = "5s")]
-    interval: String,
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
+    interval: Duration,
     /// Display the container's stats then exit
     #[arg(long)]
     stats: bool,
@@ -49,8 +48,7 @@ struct Empty {}
 pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
     let words = words_of!(Words, words, Flags::Anywhere);
     let id = only_id::<Words>(&words.args)?;
-    let interval =
-        duration(&words.interval).with_context(|| format!("invalid duration {:?}", words.interval))?;
+    let interval = words.interval;
     if interval.is_zero() {
         return Err(anyhow::anyhow!("duration interval must be greater than 0").into());
     }
@@ -71,6 +69,10 @@ fn print(id: &str, event: Event) -> std::io::Result<()> {
         Event::Oom => Line { r#type: "oom", id, data: None },
     };
     output::stdout(serde_json::to_string(&line)? + "\n")
+}
+
+fn interval(text: &str) -> Result<Duration, &'static str> {
+    duration(text).ok_or("no duration as 5s or 1m30s")
 }
 
 /// A duration of Go: `300ms`, `1.5h`, `2h45m`.

@@ -2,7 +2,7 @@
 use super::argv::Flags;
 use super::create::{Attachment, stdio};
 use super::foreground::Foreground;
-use super::{Context, Count, Failure, Outcome, check_count, id, words_of};
+use super::{Context, Count, Failure, Outcome, check_count, given, id, words_of};
 use crate::runtime::exec::{ExecRequest, exec};
 use crate::runtime::spec;
 use crate::runtime::state::State;
@@ -25,13 +25,13 @@ const FAILED: u8 = 255;
 struct Words {
     /// Path to an AF_UNIX socket which will receive a file descriptor referencing the master end of the
     /// console's pseudoterminal
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", value_parser = super::words::path())]
     console_socket: Option<PathBuf>,
     /// Path to an AF_UNIX socket which will receive a file descriptor referencing the exec process
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", value_parser = super::words::path())]
     pidfd_socket: Option<PathBuf>,
     /// Current working directory in the container
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = super::words::path())]
     cwd: Option<PathBuf>,
     /// Set environment variables
     #[arg(long, short, value_name = "NAME=VALUE")]
@@ -46,13 +46,13 @@ struct Words {
     #[arg(long, short = 'g', value_name = "GID", value_delimiter = ',')]
     additional_gids: Vec<String>,
     /// Path to the process.json
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = super::words::path())]
     process: Option<PathBuf>,
     /// Detach from the container's process
     #[arg(long, short)]
     detach: bool,
     /// Specify the file to write the process id to
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = super::words::path())]
     pid_file: Option<PathBuf>,
     /// Set the asm process label for the process commonly used with selinux
     #[arg(long, value_name = "LABEL")]
@@ -96,8 +96,8 @@ fn run(context: &Context, words: Words) -> anyhow::Result<ExitCode> {
         state_root: context.root.clone(),
         process,
         stdio,
-        pid_file: words.pid_file,
-        pidfd_socket: words.pidfd_socket,
+        pid_file: given(words.pid_file),
+        pidfd_socket: given(words.pidfd_socket),
         preserve_fds: words.preserve_fds,
         ignore_paused: words.ignore_paused,
         rootless: context.rootless,
@@ -115,8 +115,8 @@ fn run(context: &Context, words: Words) -> anyhow::Result<ExitCode> {
 
 /// `--process`, or the container's own process with what the words change.
 fn process(context: &Context, id: &str, words: &Words) -> anyhow::Result<Process> {
-    if let Some(path) = &words.process {
-        return Ok(spec::load_process(path)?);
+    if let Some(path) = given(words.process.clone()) {
+        return Ok(spec::load_process(&path)?);
     }
     let spec = State::load_spec(&context.root, id)?;
     let mut process = spec.process().clone().context("the container has no process")?;
@@ -133,18 +133,18 @@ fn text(word: &OsString) -> anyhow::Result<String> {
 
 fn change(process: &mut Process, words: &Words) -> anyhow::Result<()> {
     process.set_terminal(Some(words.tty));
-    if let Some(cwd) = words.cwd.as_ref().filter(|cwd| !cwd.as_os_str().is_empty()) {
-        process.set_cwd(cwd.clone());
+    if let Some(cwd) = given(words.cwd.clone()) {
+        process.set_cwd(cwd);
     }
     if !words.env.is_empty() {
         let mut env = process.env().clone().unwrap_or_default();
         env.extend(words.env.iter().cloned());
         process.set_env(Some(env));
     }
-    if let Some(label) = &words.process_label {
+    if let Some(label) = words.process_label.as_ref().filter(|label| !label.is_empty()) {
         process.set_selinux_label(Some(label.clone()));
     }
-    if let Some(profile) = &words.apparmor {
+    if let Some(profile) = words.apparmor.as_ref().filter(|profile| !profile.is_empty()) {
         process.set_apparmor_profile(Some(profile.clone()));
     }
     if words.no_new_privs {
@@ -152,7 +152,9 @@ fn change(process: &mut Process, words: &Words) -> anyhow::Result<()> {
     }
     add_capabilities(process, &words.cap)?;
     let user = process.user_mut();
-    if let Some((uid, gid)) = words.user.as_deref().map(parse_user).transpose()? {
+    if let Some((uid, gid)) =
+        words.user.as_deref().filter(|user| !user.is_empty()).map(parse_user).transpose()?
+    {
         user.set_uid(uid);
         if let Some(gid) = gid {
             user.set_gid(gid);
@@ -182,7 +184,11 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> anyhow::Result<(
     let mut effective = sets.effective().clone().unwrap_or_default();
     let mut permitted = sets.permitted().clone().unwrap_or_default();
     for name in names {
-        let capability = spec::capability(name).with_context(|| format!("unknown capability {name:?}"))?;
+        // runtime-spec: what the kernel does not know is logged, and no reason to fail.
+        let Some(capability) = spec::capability(name) else {
+            tracing::warn!("ignoring unknown or unavailable capabilities: [{name}]");
+            continue;
+        };
         for set in [&mut bounding, &mut effective, &mut permitted] {
             set.insert(capability);
         }

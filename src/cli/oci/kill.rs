@@ -20,7 +20,7 @@ struct Words {
 
 pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
     let words = words_of!(Words, words, Flags::Lead);
-    check_count::<Words>(&words.args, Count::AtLeast(1))?;
+    check_count::<Words>(&words.args, Count::Between(1, 2))?;
     let name = words.args.get(1).map_or("SIGTERM".into(), |word| word.to_string_lossy());
     let signal = signal(&name).ok_or_else(|| anyhow::anyhow!("unknown signal {name:?}"))?;
     kill::kill(&context.root, &id(&words.args[0]), signal, words.all)?;

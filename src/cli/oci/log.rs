@@ -2,15 +2,15 @@
 //!
 //! Podman reads the whole file as one JSON object, so a call that fails writes its error and nothing else:
 //! other records wait until the call has succeeded. On standard error, and with `--debug`, nothing waits.
+use crate::runtime::records;
 use crate::sys::{SysError, clock};
 use nix::fcntl::OFlag;
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
 /// `--log-format`.
@@ -122,6 +122,10 @@ impl Subscriber for Records {
         *metadata.level() <= self.0.threshold
     }
 
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::from_level(self.0.threshold))
+    }
+
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         // Spans are not shown; the number must not be zero.
         span::Id::from_u64(1)
@@ -132,15 +136,13 @@ impl Subscriber for Records {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut text = Text::default();
-        event.record(&mut text);
         let level = match *event.metadata().level() {
             Level::ERROR => "error",
             Level::WARN => "warning",
             Level::INFO => "info",
             _ => "debug",
         };
-        let line = self.0.line(level, &(text.message + &text.fields));
+        let line = self.0.line(level, &records::text(event));
         if self.0.threshold >= Level::DEBUG || self.0.file.is_none() {
             return self.0.write(&line);
         }
@@ -153,25 +155,6 @@ impl Subscriber for Records {
     fn enter(&self, _: &span::Id) {}
 
     fn exit(&self, _: &span::Id) {}
-}
-
-/// Message and other fields of an event: `message: name=value name=value`.
-#[derive(Default)]
-struct Text {
-    message: String,
-    fields: String,
-}
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        // Writing to a String cannot fail.
-        let _ = if field.name() == "message" {
-            write!(self.message, "{value:?}")
-        } else {
-            let separator = if self.fields.is_empty() { ": " } else { " " };
-            write!(self.fields, "{separator}{}={value:?}", field.name())
-        };
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Flags, outputs, exit codes and the texts that callers match are runc's. Only the flags of the one verb
 //! that is called are built: the start of this process is on the way of every container.
 mod argv;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -22,16 +23,17 @@ mod start;
 mod state;
 mod update;
 mod version;
+mod words;
 
 use crate::cli::output;
 use crate::runtime::cgroup::Driver;
 use crate::runtime::rootless::{Rootless, in_user_namespace};
 use argv::Flags;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches, Parser};
-use std::ffi::OsString;
+use clap::{CommandFactory, Parser};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use words::{Count, Parsed, check_count, given, id, only_id, parse, words_of};
 
 /// The name under which callers know this face.
 const NAME: &str = "corten-oci";
@@ -52,16 +54,16 @@ struct Globals {
     #[arg(long)]
     debug: bool,
     /// Set the log file to write logs to (default is '/dev/stderr')
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = words::path())]
     log: Option<PathBuf>,
     /// Set the log format ('text' (default), or 'json')
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: String,
     /// Root directory for storage of container state (this should be located in tmpfs)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = words::path())]
     root: Option<PathBuf>,
     /// Path to the criu binary; accepted for older callers, there is no checkpointing
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = words::path())]
     criu: Option<PathBuf>,
     /// Enable systemd cgroup support, expects cgroupsPath to be of form "slice:prefix:name"
     #[arg(long)]
@@ -82,21 +84,24 @@ struct Globals {
 
 const VERBS: &str = "\
 Commands:
-  create    create a container
-  delete    delete any resources held by the container
-  events    print the resource statistics of a container
-  exec      execute new process inside the container
-  features  show the enabled features
-  kill      send the specified signal (default: SIGTERM) to the container's init process
-  list      list containers started with the given root
-  pause     suspend all processes inside the container
-  ps        display the processes running inside a container
-  resume    resume all processes that have been previously paused
-  run       create and run a container
-  spec      create a new specification file
-  start     execute the user defined process in a created container
-  state     output the state of a container
-  update    update container resource constraints";
+  checkpoint  checkpoint a running container (not supported in this version)
+  create      create a container
+  delete      delete any resources held by the container
+  events      print the resource statistics of a container
+  exec        execute new process inside the container
+  features    show the enabled features
+  kill        send the specified signal (default: SIGTERM) to the container's init process
+  list        list containers started with the given root
+  pause       suspend all processes inside the container
+  ps          display the processes running inside a container
+  restore     restore a container from a previous checkpoint (not supported in this version)
+  resume      resume all processes that have been previously paused
+  run         create and run a container
+  spec        create a new specification file
+  start       execute the user defined process in a created container
+  state       output the state of a container
+  update      update container resource constraints
+  help        show the commands, or the flags of one command";
 
 impl Globals {
     /// The global options before the verb. Without one there is nothing to parse, and building a parser takes
@@ -221,42 +226,52 @@ fn prepare_log(globals: &Globals) -> Result<log::Handle, Failure> {
         "json" => log::Format::Json,
         other => return Err(anyhow::anyhow!("invalid log-format: {other}").into()),
     };
-    let path = globals.log.as_deref().filter(|path| !path.as_os_str().is_empty());
-    Ok(log::init(path, format, globals.debug)?)
+    Ok(log::init(given(globals.log.clone()).as_deref(), format, globals.debug)?)
 }
 
+/// Verbs whose output is read together with standard error: a warning of ours would spoil it.
+const QUERIES: [&str; 5] = ["events", "features", "list", "ps", "state"];
+
 fn dispatch(globals: Globals) -> Outcome {
-    if globals.criu.is_some() {
-        tracing::warn!("--criu is ignored: there is no checkpointing in this version");
-    }
     let rootless = rootless(&globals.rootless)?;
+    let driver = driver(globals.cgroup_manager.as_deref(), globals.systemd_cgroup)?;
     let Some((verb, words)) = globals.rest.split_first() else {
         return Ok(printed(output::stdout(Globals::command().render_help().to_string())));
     };
-    let root = state_root(globals.root.as_deref())?;
-    let driver = driver(globals.cgroup_manager.as_deref(), globals.systemd_cgroup)?;
-    let context = Context { root, driver, rootless };
-    if ["create", "run", "exec"].iter().any(|known| verb == known) {
+    if given(globals.criu).is_some() && !QUERIES.iter().any(|known| verb == known) {
+        tracing::warn!("--criu is ignored: there is no checkpointing in this version");
+    }
+    let context = Context { root: state_root(globals.root)?, driver, rootless };
+    match (verb.to_str().unwrap_or_default(), words.first()) {
+        ("help" | "h", None) => Ok(printed(output::stdout(Globals::command().render_help().to_string()))),
+        ("help" | "h", Some(topic)) => call(&context, topic, &["--help".into()]),
+        _ => call(&context, verb, words),
+    }
+}
+
+fn call(context: &Context, verb: &OsStr, words: &[OsString]) -> Outcome {
+    if ["create", "run", "exec"].iter().any(|known| verb == *known) {
         // Before anything of a container can see this process (CVE-2019-5736).
         crate::sys::exe::seal()?;
     }
     match verb.to_str().unwrap_or_default() {
-        "create" => create::main(&context, words),
-        "delete" => delete::main(&context, words),
-        "events" => events::main(&context, words),
-        "exec" => exec::main(&context, words),
+        "checkpoint" => checkpoint::checkpoint(words),
+        "create" => create::main(context, words),
+        "delete" => delete::main(context, words),
+        "events" => events::main(context, words),
+        "exec" => exec::main(context, words),
         "features" => features::main(words),
-        "kill" => kill::main(&context, words),
-        "list" => list::main(&context, words),
-        "pause" => pause::main(&context, words),
-        "ps" => ps::main(&context, words),
-        "resume" => resume::main(&context, words),
-        "run" => run::main(&context, words),
+        "kill" => kill::main(context, words),
+        "list" => list::main(context, words),
+        "pause" => pause::main(context, words),
+        "ps" => ps::main(context, words),
+        "restore" => checkpoint::restore(words),
+        "resume" => resume::main(context, words),
+        "run" => run::main(context, words),
         "spec" => spec::main(words),
-        "start" => start::main(&context, words),
-        "state" => state::main(&context, words),
-        "update" => update::main(&context, words),
-        "help" | "h" => Ok(printed(output::stdout(Globals::command().render_help().to_string()))),
+        "start" => start::main(context, words),
+        "state" => state::main(context, words),
+        "update" => update::main(context, words),
         _ => Err(Failure::Failed {
             message: format!("No help topic for '{}'", verb.to_string_lossy()),
             code: NO_SUCH_VERB,
@@ -267,7 +282,7 @@ fn dispatch(globals: Globals) -> Outcome {
 /// The values of runc's parseBoolOrAuto (Go's strconv.ParseBool).
 fn rootless(text: &str) -> Result<Rootless, Failure> {
     match text {
-        "auto" => Ok(Rootless::Auto),
+        "" | "auto" => Ok(Rootless::Auto),
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Rootless::Yes),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Rootless::No),
         other => Err(anyhow::anyhow!("invalid value for --rootless: {other:?}").into()),
@@ -287,8 +302,8 @@ fn driver(manager: Option<&str>, systemd: bool) -> Result<Driver, Failure> {
 
 /// `--root`, or runc's rule with our names: `/run` for root, `$XDG_RUNTIME_DIR` for others and for the root of
 /// a user namespace that an ordinary user made.
-fn state_root(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    if let Some(root) = given.filter(|root| !root.as_os_str().is_empty()) {
+fn state_root(root: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(root) = given(root) {
         let root = std::path::absolute(root)?;
         if root == Path::new("/") {
             return Err(anyhow::anyhow!("--root must not be /").into());
@@ -317,100 +332,6 @@ fn is_ordinary_user() -> bool {
         return true;
     }
     in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root")
-}
-
-/// What became of the words of a verb.
-enum Parsed<T> {
-    Words(T),
-    /// `--help`.
-    Help(String),
-}
-
-fn parse<T: CommandFactory + FromArgMatches>(words: &[OsString], flags: Flags) -> Result<Parsed<T>, Failure> {
-    let mut command = T::command().no_binary_name(true);
-    let words = argv::normalise(&command, words, flags);
-    let error = match command.try_get_matches_from_mut(words) {
-        Ok(matches) => match T::from_arg_matches(&matches) {
-            Ok(parsed) => return Ok(Parsed::Words(parsed)),
-            Err(error) => error,
-        },
-        Err(error) => error,
-    };
-    if error.kind() == ErrorKind::DisplayHelp {
-        return Ok(Parsed::Help(error.to_string()));
-    }
-    let message = explain(&error);
-    let usage = format!("Incorrect Usage: {message}\n\n{}\n", command.render_help());
-    Err(Failure::Usage { message, usage, code: 1 })
-}
-
-/// The error in the words of Go's flag package, which callers match.
-fn explain(error: &clap::Error) -> String {
-    let flag = || match error.get(ContextKind::InvalidArg) {
-        // `--bundle <DIR>` or `-x`, with the dashes of the user.
-        Some(ContextValue::String(flag)) => flag.split_whitespace().next().unwrap_or_default().to_string(),
-        _ => String::new(),
-    };
-    let value = || match error.get(ContextKind::InvalidValue) {
-        Some(ContextValue::String(value)) => value.clone(),
-        _ => String::new(),
-    };
-    let bare = |flag: String| format!("-{}", flag.trim_start_matches('-'));
-    match error.kind() {
-        ErrorKind::UnknownArgument => format!("flag provided but not defined: {}", bare(flag())),
-        ErrorKind::InvalidValue if value().is_empty() => format!("flag needs an argument: {}", bare(flag())),
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let reason =
-                std::error::Error::source(error).map_or(String::new(), |source| format!(": {source}"));
-            format!("invalid value {:?} for flag {}{reason}", value(), bare(flag()))
-        }
-        _ => {
-            let text = error.to_string();
-            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string()
-        }
-    }
-}
-
-/// Parses the words of a verb; `Err` also for `--help`, which ends the call well.
-macro_rules! words_of {
-    ($type:ty, $words:expr, $flags:expr) => {
-        match super::parse::<$type>($words, $flags)? {
-            super::Parsed::Words(parsed) => parsed,
-            super::Parsed::Help(text) => return Ok(super::printed(crate::cli::output::stdout(text))),
-        }
-    };
-}
-use words_of;
-
-/// How many positional words a verb takes.
-enum Count {
-    Exactly(usize),
-    AtLeast(usize),
-}
-
-fn check_count<T: CommandFactory>(words: &[OsString], count: Count) -> Result<(), Failure> {
-    let (fits, text) = match count {
-        Count::Exactly(wanted) => (words.len() == wanted, format!("exactly {wanted}")),
-        Count::AtLeast(least) => (words.len() >= least, format!("a minimum of {least}")),
-    };
-    if fits {
-        return Ok(());
-    }
-    let mut command = T::command();
-    let message = format!("{NAME}: {:?} requires {text} argument(s)", command.get_name());
-    let usage = format!("Incorrect Usage.\n\n{}\n", command.render_help());
-    Err(Failure::Usage { message, usage, code: 1 })
-}
-
-/// The only positional word, a container's id.
-fn only_id<T: CommandFactory>(words: &[OsString]) -> Result<String, Failure> {
-    check_count::<T>(words, Count::Exactly(1))?;
-    Ok(id(&words[0]))
-}
-
-/// An id that is no text is no valid id; the replacement characters make the runtime say so.
-fn id(word: &OsString) -> String {
-    word.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

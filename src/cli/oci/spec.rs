@@ -18,7 +18,7 @@ use std::process::ExitCode;
 #[command(name = "spec", override_usage = "corten-oci spec [command options]")]
 struct Words {
     /// Path to the root of the bundle directory
-    #[arg(long, short, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR", value_parser = super::words::path())]
     bundle: Option<PathBuf>,
     /// Generate a configuration for a rootless container
     #[arg(long)]
@@ -32,7 +32,7 @@ pub(super) fn main(words: &[OsString]) -> Outcome {
     check_count::<Words>(&words.args, Count::Exactly(0))?;
     let path = words.bundle.unwrap_or_default().join("config.json");
     let ids = words.rootless.then(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
-    let text = output::json(&spec::template(super::OCI_VERSION, cgroups(), ids), b"\t")?;
+    let text = output::json(&spec::Ordered(&spec::template(super::OCI_VERSION, cgroups(), ids)), b"\t")?;
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o666).open(&path);
     let mut file = match file {

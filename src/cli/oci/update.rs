@@ -1,6 +1,6 @@
 //! `update`.
 use super::argv::Flags;
-use super::{Context, Outcome, only_id, words_of};
+use super::{Context, Outcome, given, only_id, words_of};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::state::{State, Status};
 use anyhow::{Context as _, ensure};
@@ -21,7 +21,7 @@ const MAX_SIZE: u64 = 1024 * 1024;
 struct Words {
     /// Path to the file containing the resources to update (the linux.resources of config.json) or '-' to
     /// read from the standard input; all other options are ignored then
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = super::words::path())]
     resources: Option<PathBuf>,
     /// Specifies per cgroup weight, range is from 10 to 1000
     #[arg(long, value_name = "N")]
@@ -90,8 +90,8 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
 }
 
 fn resources(words: &Words) -> anyhow::Result<LinuxResources> {
-    let mut resources: LinuxResources = match &words.resources {
-        Some(path) => read(path)?,
+    let mut resources: LinuxResources = match given(words.resources.clone()) {
+        Some(path) => read(&path)?,
         None => serde_json::from_value(from_flags(words)?)?,
     };
     // A container's devices are what it was created with: runc never changes them, and its callers hand

@@ -29,9 +29,7 @@ pub struct Stats {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Cpu {
-    #[serde(skip_serializing_if = "is_default")]
     pub usage: CpuUsage,
-    #[serde(skip_serializing_if = "is_default")]
     pub throttling: Throttling,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
@@ -84,14 +82,11 @@ pub struct Cpuset {
 pub struct Memory {
     #[serde(skip_serializing_if = "is_default")]
     pub cache: u64,
-    #[serde(skip_serializing_if = "is_default")]
     pub usage: MemoryEntry,
     /// Memory and swap together, as v1 has it.
-    #[serde(skip_serializing_if = "is_default")]
     pub swap: MemoryEntry,
-    #[serde(skip_serializing_if = "is_default")]
     pub kernel: MemoryEntry,
-    #[serde(rename = "kernelTCP", skip_serializing_if = "is_default")]
+    #[serde(rename = "kernelTCP")]
     pub kernel_tcp: MemoryEntry,
     /// All of `memory.stat`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

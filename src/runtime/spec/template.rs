@@ -1,4 +1,5 @@
 //! The configuration that `spec` writes: runc's, value for value.
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 /// How the host's cgroups are mounted: what decides whether a container gets a cgroup namespace by default.
@@ -20,6 +21,76 @@ pub fn template(oci_version: &str, cgroups: Cgroups, rootless: Option<(u32, u32)
         make_rootless(&mut spec, uid, gid);
     }
     spec
+}
+
+/// The fields of all objects in the order in which runc's types have them; none of it contradicts another.
+const ORDER: [&str; 43] = [
+    "ociVersion",
+    "process",
+    "root",
+    "hostname",
+    "mounts",
+    "linux",
+    "terminal",
+    "user",
+    "uid",
+    "gid",
+    "args",
+    "env",
+    "cwd",
+    "capabilities",
+    "rlimits",
+    "noNewPrivileges",
+    "bounding",
+    "effective",
+    "inheritable",
+    "permitted",
+    "ambient",
+    "path",
+    "readonly",
+    "destination",
+    "type",
+    "source",
+    "options",
+    "hard",
+    "soft",
+    "uidMappings",
+    "gidMappings",
+    "containerID",
+    "hostID",
+    "size",
+    "resources",
+    "devices",
+    "allow",
+    "access",
+    "namespaces",
+    "maskedPaths",
+    "readonlyPaths",
+    "sysctl",
+    "cgroupsPath",
+];
+
+/// A configuration with its fields in runc's order, for people who compare the two.
+#[derive(Debug)]
+pub struct Ordered<'a>(pub &'a Value);
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(fields) => {
+                let place = |name: &str| ORDER.iter().position(|known| *known == name);
+                let mut fields: Vec<_> = fields.iter().collect();
+                fields.sort_by_key(|(name, _)| place(name).unwrap_or(ORDER.len()));
+                let mut map = serializer.serialize_map(Some(fields.len()))?;
+                for (name, field) in fields {
+                    map.serialize_entry(name, &Ordered(field))?;
+                }
+                map.end()
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Ordered)),
+            value => value.serialize(serializer),
+        }
+    }
 }
 
 fn rootful(oci_version: &str) -> Value {
