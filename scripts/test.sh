@@ -13,15 +13,16 @@ check() {
     if "${@:2}" >&2; then passed=$((passed + 1)); else failed=$((failed + 1)) failures+=("$1"); fi
 }
 
-# count NAME COMMAND...: a command that prints how many of its tests passed and failed.
+# count NAME COMMAND...: a command that prints how many of its tests passed and failed: a sum of its own, or what
+# cargo prints for each program (which may come before such a sum, on a machine's console).
 count() {
     echo "== $1" >&2
     "${@:2}" 2>&1 | tee "$log" >&2
     local code=${PIPESTATUS[0]} of_passed of_failed
     read -r of_passed of_failed < <(awk '
         /^test result: / { passed += $4; failed += $6 }
-        /^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
-        END { print passed + 0, failed + 0 }' "$log")
+        /^[0-9]+ passed, [0-9]+ failed$/ { summed = 1; sum_passed += $1; sum_failed += $3 }
+        END { if (summed) print sum_passed, sum_failed; else print passed + 0, failed + 0 }' "$log")
     passed=$((passed + of_passed)) failed=$((failed + of_failed))
     # A test program that did not build or was killed has no result of its own.
     if [ "$code" -ne 0 ] && [ "$of_failed" -eq 0 ]; then failed=$((failed + 1)); fi

@@ -47,6 +47,13 @@ pub async fn listen(door: &'static str, address: &str) -> Result<TcpListener, Ag
     })
 }
 
+/// Tells why a connection could not be accepted, and waits a little: no descriptors are left, or the client has
+/// gone again, and others may still be served.
+pub async fn not_accepted(error: &std::io::Error) {
+    tracing::warn!("cannot accept a connection: {error}");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
 /// Serves until `stop`; requests that have begun are answered.
 pub fn serve(listener: TcpListener, router: Router, bounds: Bounds, mut stop: Stop) -> Serving {
     Box::pin(async move {
@@ -58,9 +65,7 @@ pub fn serve(listener: TcpListener, router: Router, bounds: Bounds, mut stop: St
                 accepted = listener.accept() => match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
-                        // No descriptors are left, or the client has gone again: others may still be served.
-                        tracing::warn!("cannot accept a connection: {error}");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        not_accepted(&error).await;
                         continue;
                     }
                 },

@@ -214,10 +214,12 @@ pub fn open(node: &Arc<Node>, mut stop: Stop) -> Result<Open, AgentError> {
                 accepted = listener.accept() => accepted,
                 () = stop.asked() => break,
             };
-            let Ok((mut stream, _)) = accepted else {
-                // No descriptors are left for now.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
+            let mut stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    super::http::not_accepted(&error).await;
+                    continue;
+                }
             };
             let answer = async {
                 let report = node.blocking(|node| Ok::<_, AgentError>(node.report())).await?;

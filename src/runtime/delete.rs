@@ -112,10 +112,16 @@ fn refuse_running(id: &str, force: bool, status: Status) -> Result<(), DeleteErr
 }
 
 fn delete_locked(state_root: &Path, id: &str, force: bool, dir: StateDir) -> Result<(), DeleteError> {
-    // No record: create was killed between making the directory and writing it, and made nothing else.
     let state = match State::read(&dir) {
         Ok(Some(state)) => state,
-        Ok(None) => return Ok(dir.remove()?),
+        Ok(None) => {
+            // Nothing else was made yet; or the record was emptied since, by a crash of the host for one.
+            if State::read_init(&dir).is_ok_and(|init| init.is_some_and(ProcessId::is_alive)) {
+                refuse_running(id, force, Status::Creating)?;
+                salvage(id, &dir)?;
+            }
+            return Ok(dir.remove()?);
+        }
         Err(error) if force => {
             tracing::warn!("{}; deleting what can be found of it", crate::error::chain(&error));
             salvage(id, &dir)?;

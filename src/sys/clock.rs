@@ -1,9 +1,15 @@
 //! Wall clock time as text.
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Now, as RFC 3339 in UTC with nanoseconds: `2026-11-22T09:37:39.123456789Z`.
+/// Now, as RFC 3339 in UTC with nanoseconds: `2026-11-22T09:37:39.12345678Z`, without the zeros at the end of the
+/// fraction (Go's RFC3339Nano).
 pub fn now_rfc3339() -> String {
-    rfc3339(SystemTime::now())
+    shortened(&rfc3339(SystemTime::now()))
+}
+
+fn shortened(text: &str) -> String {
+    let fraction = text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
+    format!("{fraction}Z")
 }
 
 /// A time as RFC 3339 in UTC with nanoseconds; a time before 1970 is told as 1970.
@@ -38,6 +44,12 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_at_the_end_of_a_fraction_are_left_out() {
+        assert_eq!(shortened("2026-11-22T09:37:30.000000000Z"), "2026-11-22T09:37:30Z");
+        assert_eq!(shortened("2026-11-22T09:37:30.120000000Z"), "2026-11-22T09:37:30.12Z");
+    }
 
     #[test]
     fn known_instants() {

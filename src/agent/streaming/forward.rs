@@ -121,7 +121,8 @@ async fn forward(target: Target, port: u16, input: Input, output: Output, error:
     let task = target.task.clone();
     match target.backend.connect(target.task, port).await {
         Ok(connection) => {
-            if let Err(Broken(cause)) = exchange(connection, input, output).await {
+            if let Err(broken) = exchange(connection, input, output).await {
+                let cause = chain(&broken);
                 tracing::debug!(task = task.as_str(), port, "a forwarded connection broke off: {cause}");
             }
         }
@@ -136,12 +137,22 @@ async fn forward(target: Target, port: u16, input: Input, output: Output, error:
 }
 
 /// Why a connection did not end well.
-#[derive(Debug)]
-struct Broken(String);
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    /// Nobody takes the output any more.
+    #[error("the client went away")]
+    Gone,
+    /// It said so.
+    #[error("the client gave it up")]
+    GivenUp,
+    /// The container's side failed.
+    #[error("reading from the port")]
+    Read(#[source] std::io::Error),
+}
 
 impl From<Gone> for Broken {
     fn from(_: Gone) -> Self {
-        Self("the client went away".to_owned())
+        Self::Gone
     }
 }
 
@@ -154,7 +165,7 @@ async fn exchange(connection: TcpStream, input: Input, output: Output) -> Result
 async fn up(mut from: Input, mut to: OwnedWriteHalf) -> Result<(), Broken> {
     while let Some(chunk) = from.next().await {
         match chunk {
-            Chunk::Reset => return Err(Broken("the client gave it up".to_owned())),
+            Chunk::Reset => return Err(Broken::GivenUp),
             Chunk::Bytes(bytes) => {
                 if to.write_all(&bytes).await.is_err() {
                     // It reads no more; reading from it tells why, or gives what it still has to say.
@@ -174,7 +185,7 @@ async fn down(mut from: OwnedReadHalf, to: Output) -> Result<(), Broken> {
         match from.read(&mut buffer).await {
             Ok(0) => return Ok(to.finish().await?),
             Ok(length) => to.send(&buffer[..length]).await?,
-            Err(error) => return Err(Broken(error.to_string())),
+            Err(error) => return Err(Broken::Read(error)),
         }
     }
 }

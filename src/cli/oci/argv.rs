@@ -34,23 +34,18 @@ pub(super) fn normalise(command: &Command, words: &[OsString], flags: Flags) -> 
             continue;
         }
         let Some(flag) = Flag::parse(command, bytes) else {
-            // Unknown, or a short one: clap's business.
+            // Unknown: clap's business.
             out.push(word.clone());
-            if short_takes_next(command, bytes) {
-                out.extend(words.next().cloned());
-            }
             continue;
         };
-        out.extend(flag.rewritten());
-        if flag.takes_value() && flag.value.is_none() {
-            out.extend(words.next().cloned());
-        }
+        let value = if flag.takes_value() && flag.value.is_none() { words.next() } else { None };
+        out.extend(flag.rewritten(value.map(|word| word.as_bytes())));
     }
     out.extend(words.cloned());
     out
 }
 
-/// A long flag, with one dash or two.
+/// A flag, with one dash or two.
 struct Flag<'a> {
     argument: &'a Arg,
     name: &'a str,
@@ -66,19 +61,20 @@ impl<'a> Flag<'a> {
         };
         let argument = command.get_arguments().find(|argument| {
             argument.get_long().is_some_and(|long| long.as_bytes() == name)
-                || argument.get_all_aliases().is_some_and(|all| all.iter().any(|one| one.as_bytes() == name))
+                || argument.get_short().is_some_and(|short| name == short.to_string().as_bytes())
         })?;
-        Some(Flag { argument, name: std::str::from_utf8(name).ok()?, value })
+        Some(Flag { argument, name: argument.get_long()?, value })
     }
 
     fn takes_value(&self) -> bool {
         matches!(self.argument.get_action(), ArgAction::Set | ArgAction::Append)
     }
 
-    /// A switch with a value becomes the switch or nothing; an odd value is left for clap to refuse.
-    fn rewritten(&self) -> Option<OsString> {
+    /// A switch with a value becomes the switch or nothing; an odd value is left for clap to refuse. A value in the
+    /// next word is joined to its flag: Go takes it whatever it begins with, clap would take `-1` for a flag.
+    fn rewritten(&self, next: Option<&[u8]>) -> Option<OsString> {
         let mut word = OsString::from(format!("--{}", self.name));
-        match self.value {
+        match self.value.or(next) {
             Some(b"true" | b"1" | b"t" | b"T" | b"TRUE" | b"True") if !self.takes_value() => {}
             Some(b"false" | b"0" | b"f" | b"F" | b"FALSE" | b"False") if !self.takes_value() => return None,
             Some(value) => {
@@ -91,15 +87,6 @@ impl<'a> Flag<'a> {
     }
 }
 
-/// Whether the word is a short flag like `-b`, whose value is the next word.
-fn short_takes_next(command: &Command, word: &[u8]) -> bool {
-    let &[b'-', short] = word else { return false };
-    command.get_arguments().any(|argument| {
-        argument.get_short() == Some(short.into())
-            && matches!(argument.get_action(), ArgAction::Set | ArgAction::Append)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +94,7 @@ mod tests {
     fn rewrite(words: &str, flags: Flags) -> String {
         let command = Command::new("x")
             .arg(Arg::new("bundle").long("bundle").short('b'))
-            .arg(Arg::new("no-pivot").long("no-pivot").action(ArgAction::SetTrue));
+            .arg(Arg::new("no-pivot").long("no-pivot").short('p').action(ArgAction::SetTrue));
         let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
         let out = normalise(&command, &words, flags);
         out.join(OsStr::new(" ")).into_string().expect("text")
@@ -115,13 +102,14 @@ mod tests {
 
     #[test]
     fn one_dash_is_as_good_as_two() {
-        assert_eq!(rewrite("-no-pivot -bundle x id", Flags::Anywhere), "--no-pivot --bundle x id");
+        assert_eq!(rewrite("-no-pivot -bundle x id", Flags::Anywhere), "--no-pivot --bundle=x id");
         assert_eq!(
             rewrite("--no-pivot=true --no-pivot=false -bundle=y", Flags::Anywhere),
             "--no-pivot --bundle=y"
         );
-        assert_eq!(rewrite("--bundle -no-pivot id", Flags::Anywhere), "--bundle -no-pivot id", "a value");
-        assert_eq!(rewrite("-b -no-pivot id", Flags::Anywhere), "-b -no-pivot id", "a value");
+        assert_eq!(rewrite("--bundle=-no-pivot id", Flags::Anywhere), "--bundle=-no-pivot id", "a value");
+        assert_eq!(rewrite("-b -no-pivot id", Flags::Anywhere), "--bundle=-no-pivot id", "a value");
+        assert_eq!(rewrite("-b=/x -p=false id", Flags::Anywhere), "--bundle=/x id");
         assert_eq!(rewrite("--unknown -x", Flags::Anywhere), "--unknown -x");
         assert_eq!(rewrite("id -no-pivot", Flags::Anywhere), "id --no-pivot");
         assert_eq!(rewrite("-- -no-pivot", Flags::Anywhere), "-- -no-pivot");

@@ -72,6 +72,12 @@ struct Words {
     /// The string of Intel RDT/MBA memory bandwidth schema
     #[arg(long, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
+    /// Kernel memory limit; accepted for older callers, the kernel has no such limit any more
+    #[arg(long, value_name = "SIZE", hide = true)]
+    kernel_memory: Option<String>,
+    /// Kernel memory limit for TCP buffers; likewise
+    #[arg(long, value_name = "SIZE", hide = true)]
+    kernel_memory_tcp: Option<String>,
     #[arg(hide = true)]
     args: Vec<OsString>,
 }
@@ -115,11 +121,16 @@ fn read(path: &Path) -> anyhow::Result<LinuxResources> {
 
 /// The flags in the form of `linux.resources`.
 fn from_flags(words: &Words) -> anyhow::Result<Value> {
-    ensure!(
-        words.l3_cache_schema.is_none() && words.mem_bw_schema.is_none(),
-        "--l3-cache-schema and --mem-bw-schema: Intel RDT is not built in this version"
-    );
-    let size = |text: &Option<String>| text.as_deref().map(parse_size).transpose();
+    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    ensure!(!given(&words.l3_cache_schema), "Intel RDT/CAT: l3 cache schema is not enabled");
+    ensure!(!given(&words.mem_bw_schema), "Intel RDT/MBA: memory bandwidth schema is not enabled");
+    if given(&words.kernel_memory) || given(&words.kernel_memory_tcp) {
+        tracing::warn!("Kernel memory settings are ignored and will be removed");
+    }
+    let size = |name: &str, text: &Option<String>| {
+        let text = text.as_deref().filter(|text| !text.is_empty());
+        text.map(|text| parse_size(text).with_context(|| format!("invalid value for {name}"))).transpose()
+    };
     let given = [
         ("blockIO", "weight", json!(words.blkio_weight)),
         ("cpu", "period", json!(words.cpu_period)),
@@ -131,9 +142,9 @@ fn from_flags(words: &Words) -> anyhow::Result<Value> {
         ("cpu", "idle", json!(words.cpu_idle)),
         ("cpu", "cpus", json!(words.cpuset_cpus)),
         ("cpu", "mems", json!(words.cpuset_mems)),
-        ("memory", "limit", json!(size(&words.memory)?)),
-        ("memory", "reservation", json!(size(&words.memory_reservation)?)),
-        ("memory", "swap", json!(size(&words.memory_swap)?)),
+        ("memory", "limit", json!(size("memory", &words.memory)?)),
+        ("memory", "reservation", json!(size("memory-reservation", &words.memory_reservation)?)),
+        ("memory", "swap", json!(size("memory-swap", &words.memory_swap)?)),
         ("pids", "limit", json!(words.pids_limit)),
     ];
     let mut resources = Map::new();

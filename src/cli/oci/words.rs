@@ -87,7 +87,12 @@ pub(super) fn check_count<T: CommandFactory>(words: &[OsString], count: Count) -
         Count::Exactly(wanted) => (words.len() == wanted, format!("exactly {wanted}")),
         Count::AtLeast(least) => (words.len() >= least, format!("a minimum of {least}")),
         Count::Between(least, most) => {
-            ((least..=most).contains(&words.len()), format!("a minimum of {least} and a maximum of {most}"))
+            let bound = if words.len() < least {
+                format!("minimum of {least}")
+            } else {
+                format!("maximum of {most}")
+            };
+            ((least..=most).contains(&words.len()), format!("a {bound}"))
         }
     };
     if fits {
