@@ -30,7 +30,7 @@ count() {
 }
 
 scripts/install-packages.sh gcc libc6-dev libseccomp-dev binutils busybox-static podman buildah uidmap slirp4netns crun skopeo docker-registry \
-    containerd docker.io \
+    containerd docker.io runc strace procps \
     umoci jq cpio qemu-system-x86 nftables iproute2 iptables containernetworking-plugins nginx-light apache2-utils \
     util-linux python3 python3-venv || exit 1
 command -v cargo >/dev/null || { echo "test: cargo is missing; see https://rustup.rs" >&2; exit 1; }

@@ -36,6 +36,19 @@ pub fn process_end(pid: i32, within: Duration) -> bool {
     }
 }
 
+/// Asks again and again until `probe` gives something: for what the kernel tells nobody of, such as the number of
+/// another process's descriptors. Fails the test with `what` when the time is over.
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {:?}: {what}", patience());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Lines that come through a pipe from a container, each awaited with a deadline.
 #[derive(Debug)]
 pub struct Lines<R> {

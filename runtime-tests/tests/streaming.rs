@@ -155,15 +155,10 @@ fn clients_that_go_away_leave_nothing() {
     round(1);
     let processes: Vec<i32> = agent.monitors().into_iter().chain([agent.pid()]).collect();
     let settled = |wanted: &[usize]| {
-        let deadline = Instant::now() + events::patience();
-        loop {
+        events::eventually(&format!("as few descriptors as at first, {wanted:?}"), || {
             let now: Vec<usize> = processes.iter().map(|pid| descriptors(*pid)).collect();
-            if now.iter().zip(wanted).all(|(now, wanted)| now <= wanted) {
-                return now;
-            }
-            assert!(Instant::now() < deadline, "{now:?} descriptors, at first {wanted:?}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+            now.iter().zip(wanted).all(|(now, wanted)| now <= wanted).then_some(())
+        });
     };
     // The first round's clients may be on their way out still: the least that was seen counts.
     let mut base: Vec<usize> = processes.iter().map(|pid| descriptors(*pid)).collect();
@@ -178,13 +173,9 @@ fn clients_that_go_away_leave_nothing() {
     }
     settled(&base);
     // Neither `cat`, whose input ended, nor busybox's `yes`, whose output nobody reads, goes on.
-    let deadline = Instant::now() + events::patience();
-    loop {
+    events::eventually("no process is left of the clients' commands", || {
         let shown = agent.cri(&["exec", "--sync", &container, "ps", "-o", "comm"]).ok().stdout;
         let left = shown.lines().filter(|name| matches!(name.trim(), "cat" | "busybox")).count();
-        if left == 0 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{left} processes are left:\n{shown}");
-    }
+        (left == 0).then_some(())
+    });
 }
