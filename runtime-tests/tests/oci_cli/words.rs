@@ -158,7 +158,6 @@ fn features_tell_what_containerd_and_crio_look_for() {
     assert_eq!(features["ociVersionMin"], "1.0.0");
     let options = features["mountOptions"].as_array().unwrap();
     assert!(options.contains(&"rro".into()));
-    // Mounts with mapped owners are refused, and whoever believes otherwise fails later and harder.
-    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], false);
-    assert!(!options.contains(&"idmap".into()));
+    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+    assert!(options.contains(&"idmap".into()) && options.contains(&"ridmap".into()));
 }
