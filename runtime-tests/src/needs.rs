@@ -7,6 +7,7 @@
 //! | the static probe | `CORTEN_PROBE` | built by cargo beside the test |
 //! | a static busybox | `CORTEN_BUSYBOX` | `/bin/busybox` |
 //! | crictl and critest | `CORTEN_CRI_TOOLS`, a directory | `target/cri-tools` (`scripts/cri-tools.sh`) |
+//! | how often each race with a container's set-up is run | `CORTEN_TEST_RACES` | 200, fewer on a slow machine |
 //! | how much slower than a real machine this one is | `CORTEN_TEST_SLOW` | 1 |
 
 use std::path::{Path, PathBuf};
