@@ -9,6 +9,7 @@ scripts/install-packages.sh gcc libc6-dev libseccomp-dev busybox-static runc cru
 cargo build --release --quiet
 mkdir -p target/bench
 gcc -O2 -static -w -o target/bench/floor benches/floor.c
+gcc -O2 -static -o target/bench/peak benches/peak.c
 
 # A mount namespace of its own: the loop mounts go with it, and crun, which refuses a hybrid host while cgroup v2
 # lists a controller, finds an empty list.
