@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# link.sh ARGUMENT...: the linker of the static binary (.cargo/config.toml), with the functions of a container's way beside each
+# other. The kernel maps 64 KiB around each page of a file that is touched: scattered over the text, they cost 100 page faults of
+# 350 and half of the resident memory (docs/performance.md). benches/hot-functions.txt has their names without the hashes.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+arguments=() objects=() response=
+skip=0
+words=("$@")
+if [ $# -eq 1 ] && [ "${1#@}" != "$1" ]; then
+    # rustc hands long command lines over in a file, one argument a line.
+    response=${1#@}
+    mapfile -t words < <(sed 's/\\\(.\)/\1/g; s/^"//; s/"$//' "$response")
+fi
+for index in "${!words[@]}"; do
+    word=${words[$index]}
+    if [ "$skip" = 1 ]; then skip=0; continue; fi
+    # Where libseccomp.a is, which is in its crate already, glibc's libc.a is too.
+    if [ "$word" = -L ] && [ "${words[$((index + 1))]:-}" = "${LIBSECCOMP_LIB_PATH:-}" ]; then skip=1; continue; fi
+    case $word in *.o) objects+=("$word") ;; esac
+    arguments+=("$word")
+done
+
+# The linker that comes with Rust knows the order option; without it the binary is only slower.
+lld=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/gcc-ld
+case " $* ${words[*]} " in
+*corten_start*)
+    if [ -x "$lld/ld.lld" ]; then
+        order=$(mktemp)
+        trap 'rm -f "$order"' EXIT
+        nm --defined-only --format=just-symbols "${objects[@]}" 2>/dev/null | awk -v hot="$here/benches/hot-functions.txt" '
+            BEGIN { while ((getline line < hot) > 0) rank[line] = ++count }
+            { name = $0; sub(/\.llvm\.[0-9]+$/, "", name); sub(/17h[0-9a-f]+E$/, "", name) }
+            name in rank { print rank[name], $0 }' | sort -n | cut -d" " -f2 > "$order"
+        arguments+=("-B$lld" -fuse-ld=lld "-Wl,--symbol-ordering-file=$order" -Wl,--no-warn-symbol-ordering)
+    fi
+    ;;
+esac
+cc "${arguments[@]}"
