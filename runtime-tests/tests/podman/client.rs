@@ -48,7 +48,9 @@ impl<'f> Podman<'f> {
     fn set_up(self) -> Self {
         let dir = self.base.display();
         std::fs::write(self.at("containers.conf"), CONFIGURATION).unwrap();
-        std::fs::write(self.at("storage.conf"), "[storage]\ndriver = \"vfs\"\n").unwrap();
+        let (graph, run) = (self.at("graph"), self.at("run"));
+        let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = {graph:?}\nrunroot = {run:?}\n");
+        std::fs::write(self.at("storage.conf"), storage).unwrap();
         std::fs::write(self.at("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)
             .unwrap();
         std::fs::write(self.at("image.tar"), Image::busybox().oci_archive(&format!("{IMAGE}:latest")))
@@ -121,9 +123,6 @@ impl<'f> Podman<'f> {
             self.end_pause_process();
         }
         for dir in cgroup::named(self.fixture.token()) {
-            // podman leaves the parent that it was given and the cgroup of its monitor; a container's own would
-            // keep the parent from being removed.
-            remove(&dir.join("conmon"));
             remove(&dir);
         }
     }
@@ -137,12 +136,21 @@ impl<'f> Podman<'f> {
     }
 }
 
-/// Removes a cgroup once its processes have ended.
+/// Removes a cgroup that podman leaves, once its processes have ended: the parent that it was given, its monitor's,
+/// and a pod's in the hierarchies that podman itself does not know. Those of containers are the runtime's to remove.
 fn remove(dir: &Path) {
     for pid in cgroup::pids(dir) {
         assert!(events::process_end(pid, events::patience()), "{pid} in {}", dir.display());
     }
-    if needs::exists(dir) {
-        std::fs::remove_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let below = std::fs::read_dir(dir).unwrap().flatten().filter(|entry| entry.path().is_dir());
+    for entry in below {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        assert!(
+            !name.starts_with("libpod-") || name.ends_with("conmon"),
+            "{name} is left in {}",
+            dir.display()
+        );
+        remove(&entry.path());
     }
+    std::fs::remove_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
 }

@@ -52,7 +52,7 @@ fn pause_update_and_stats() {
     assert_eq!(status(), "paused\n");
     podman.run(&["unpause", "one"]).ok();
     assert_eq!(status(), "running\n");
-    podman.run(&["update", "--memory", "32m", "--pids-limit", "44", "one"]).ok();
+    podman.run(&["update", "--memory", "32m", "--cpu-shares", "512", "one"]).ok();
     let id = podman.run(&["inspect", "--format", "{{.Id}}", "one"]).ok().stdout;
     let path = format!("{}p/libpod-{}", fixture.token(), id.trim());
     let memory = cgroup::value("memory", &path, "memory.limit_in_bytes", "memory.max");
