@@ -15,6 +15,7 @@ pub fn of(token: &str, state_roots: &[&Path], namespaces: &Namespaces) -> Vec<St
     left.extend(cgroup::named(token).into_iter().map(|path| format!("cgroup: {}", path.display())));
     left.extend(processes(token).into_iter().map(|(pid, why)| format!("process {pid}: {why}")));
     left.extend(namespaces.users());
+    left.extend(sockets(token).into_iter().map(|line| format!("socket: {line}")));
     for root in state_roots {
         let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
         left.extend(entries.map(|entry| format!("file: {}", entry.path().display())));
@@ -81,6 +82,12 @@ pub fn network(bridge: &str, subnet: &str) -> Vec<String> {
 fn mounts(token: &str) -> Vec<String> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     mountinfo.lines().filter(|line| line.contains(token)).map(str::to_owned).collect()
+}
+
+/// Unix sockets whose name has the token.
+fn sockets(token: &str) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    table.lines().filter(|line| line.contains(token)).map(str::to_owned).collect()
 }
 
 /// Processes that belong to the token, by cgroup, environment, command line or a root in its directory. One

@@ -6,8 +6,8 @@
 //!   runtime's own `spec` and then edited.
 //! - [`command`]: running a command with a deadline; [`events`]: waiting for something to happen, never by the clock.
 //! - [`cgroup`]: the values of a container's cgroup as the host sees them, on v1 and v2.
-//! - [`terminal`]: the caller's end of a console socket. [`kill_point`]: stops a command at its n-th system call.
-//! - [`user`]: an ordinary user, as whom the runtime runs rootless.
+//! - [`terminal`]: the caller's end of a console socket. [`user`]: an ordinary user, as whom the runtime runs rootless.
+//! - [`kill_point`]: disturbs a command at its n-th system call. [`campaign`]: does so to the runtime's commands.
 //! - [`image`]: small images as archives, made without any other tool. [`registry`]: registries, honest and not.
 //! - [`agent`]: a node agent with its own directories, network and tasks. [`cri`]: pods on it, made with crictl.
 //! - [`daemon`]: dockerd or containerd, with the binary under test as their runtime.
@@ -17,6 +17,7 @@
 
 pub mod agent;
 pub mod bundle;
+pub mod campaign;
 pub mod cgroup;
 pub mod command;
 pub mod cri;

@@ -1,7 +1,7 @@
-//! The two system calls that have no safe wrapper in our libraries.
+//! The system calls that have no safe wrapper in our libraries.
 
 use nix::errno::Errno;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// `pidfd_open(2)`: readable when the process has ended.
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
@@ -10,6 +10,16 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     let fd = RawFd::try_from(Errno::result(fd)?).expect("a descriptor fits in an int");
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `pidfd_send_signal(2)` with SIGKILL: it cannot hit another process that got the number.
+pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: three integers and a null pointer, which stands for no siginfo_t of the caller's.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0)
+    };
+    Errno::result(result).map(drop)
 }
 
 /// Takes over a descriptor that came in a control message.

@@ -1,84 +1,131 @@
-//! `kill -9` of the runtime at points spread over its system calls: `delete --force` leaves nothing.
+//! `kill -9` at points spread over the system calls of the runtime's commands: `delete --force` leaves nothing.
 //!
-//! `CORTEN_TEST_KILL_POINTS` sets how many points of each kind are tried (`all`: every system call).
+//! `scripts/kill-campaign.sh` tries every system call.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use runtime_tests::kill_point::{Victim, run_until};
-use runtime_tests::{Bundle, Fixture};
-use std::process::Command;
+use runtime_tests::Fixture;
+use runtime_tests::campaign::{Findings, Shape, Stage, Verb, points};
+use runtime_tests::events::patience;
+use runtime_tests::kill_point::{Fault, Victim, run_until};
 
-/// Which of the 1..=total stops are tried.
-fn points(total: u64) -> Vec<u64> {
-    let wanted = match std::env::var("CORTEN_TEST_KILL_POINTS") {
-        Err(_) => 24,
-        Ok(text) if text == "all" => total,
-        Ok(text) => text.parse().expect("CORTEN_TEST_KILL_POINTS is a number or all"),
-    };
-    let wanted = wanted.min(total);
-    (1..=wanted).map(|index| index * total / wanted).collect()
+/// Points of each sweep when nothing else is asked for.
+const USUAL: u64 = 5;
+
+/// Who is killed; the container's init is either there before the command or its child.
+#[derive(Debug, Clone, Copy)]
+enum Who {
+    Command,
+    Tree,
+    Child,
+    Init,
 }
 
-/// Kills the command at its points; after each, delete by force must leave nothing and free the id.
-fn sweep(victim: Victim, command_of: fn(&Bundle<'_>) -> Command) {
+/// Kills at the points of a command; after each, delete by force must leave nothing and free the id.
+fn sweep(verb: Verb, shape: Shape, victims: &[Who]) {
     let fixture = Fixture::new();
-    let prepare = || fixture.bundle().args(["/bin/true"]);
-    let total = run_until(&command_of(&prepare()), None, victim);
-    fixture.clean_up();
-    fixture.assert_clean();
-    assert!(total > 100, "only {total} system call stops seen");
-    let mut failures = Vec::new();
-    // What one point left is there at the next one too.
-    let mut told = std::collections::BTreeSet::new();
-    let points = points(total);
-    assert!(points.len() >= 10);
-    for point in &points {
-        let bundle = prepare();
-        run_until(&command_of(&bundle), Some(*point), victim);
-        let deleted = fixture.run_oci(["delete", "--force", &bundle.id]);
-        if deleted.code != Some(0) {
-            failures.push(format!("point {point}: delete --force: {}", deleted.stderr.trim()));
+    for (phase, &who) in victims.iter().enumerate() {
+        let mut stage = Stage::new(&fixture, verb, shape);
+        let mut findings = Findings::new((verb, shape, who));
+        let count = stage.prepare();
+        let whole = run_until(&count.command, Fault::Kill(Victim::Command), None, patience());
+        assert_eq!(whole.code, Some(0), "{verb:?} {shape:?} alone: {}", whole.stderr);
+        let wrong = stage.settle(count);
+        assert!(wrong.is_empty(), "{verb:?} {shape:?} alone: {wrong:?}");
+        let total = whole.points;
+        assert!(total > 50, "only {total} system call stops seen");
+        for point in points(total, USUAL, phase as u64, victims.len() as u64) {
+            let due = stage.prepare();
+            let victim = match who {
+                Who::Command => Victim::Command,
+                Who::Tree => Victim::Tree,
+                Who::Child => Victim::Child,
+                Who::Init => Victim::Process(due.init.expect("a container")),
+            };
+            let trace = run_until(&due.command, Fault::Kill(victim), Some(point), patience());
+            let mut wrong: Vec<String> = trace.hang.into_iter().map(|hang| format!("hangs: {hang}")).collect();
+            wrong.extend(stage.settle(due));
+            if matches!(verb, Verb::Create | Verb::Run) {
+                wrong.extend(stage.again());
+            }
+            let place = trace.struck.unwrap_or_else(|| "past the end".to_owned());
+            if !wrong.is_empty() {
+                stage = Stage::new(&fixture, verb, shape);
+            }
+            findings.point(&format!("point {point}, {place}"), wrong);
         }
-        let new = fixture.leaks().into_iter().filter(|left| told.insert(left.clone()));
-        failures.extend(new.map(|left| format!("point {point}: {left}")));
-        let again = bundle.create();
-        if again.code != Some(0) {
-            failures.push(format!("point {point}: the id is not free: {}", again.stderr.trim()));
-        }
-        fixture.clean_up();
+        findings.tell(total);
+        findings.assert_none();
     }
-    assert!(failures.is_empty(), "of {} points in {total}:\n  {}", points.len(), failures.join("\n  "));
 }
 
-fn create(bundle: &Bundle<'_>) -> Command {
-    bundle.create_command(&[])
-}
-
-fn run(bundle: &Bundle<'_>) -> Command {
-    bundle.run_command(&[])
-}
+const MAKER: &[Who] = &[Who::Command, Who::Tree, Who::Child];
+const USER: &[Who] = &[Who::Command, Who::Tree, Who::Init];
+const JOINER: &[Who] = &[Who::Command, Who::Tree, Who::Child, Who::Init];
+/// They start no process.
+const LONER: &[Who] = &[Who::Command, Who::Init];
 
 #[test]
 fn create_is_killed() {
-    sweep(Victim::Command, create);
+    sweep(Verb::Create, Shape::Plain, MAKER);
 }
 
 #[test]
-fn create_and_its_children_are_killed() {
-    sweep(Victim::Tree, create);
-}
-
-#[test]
-fn a_child_of_create_is_killed() {
-    sweep(Victim::Child, create);
+fn create_of_much_is_killed() {
+    sweep(Verb::Create, Shape::Rich, MAKER);
 }
 
 #[test]
 fn run_is_killed() {
-    sweep(Victim::Command, run);
+    sweep(Verb::Run, Shape::Plain, MAKER);
 }
 
 #[test]
-fn run_and_its_children_are_killed() {
-    sweep(Victim::Tree, run);
+fn run_of_much_is_killed() {
+    sweep(Verb::Run, Shape::Rich, MAKER);
+}
+
+#[test]
+fn start_is_killed() {
+    sweep(Verb::Start, Shape::Plain, LONER);
+}
+
+#[test]
+fn start_of_much_is_killed() {
+    sweep(Verb::Start, Shape::Rich, USER);
+}
+
+#[test]
+fn exec_is_killed() {
+    sweep(Verb::Exec, Shape::Plain, JOINER);
+}
+
+#[test]
+fn exec_in_much_is_killed() {
+    sweep(Verb::Exec, Shape::Rich, JOINER);
+}
+
+#[test]
+fn kill_is_killed() {
+    sweep(Verb::Kill, Shape::Plain, LONER);
+}
+
+#[test]
+fn delete_is_killed() {
+    sweep(Verb::Delete, Shape::Plain, LONER);
+}
+
+#[test]
+fn delete_of_much_is_killed() {
+    sweep(Verb::Delete, Shape::Rich, USER);
+}
+
+#[test]
+fn pause_is_killed() {
+    sweep(Verb::Pause, Shape::Plain, LONER);
+}
+
+#[test]
+fn resume_is_killed() {
+    sweep(Verb::Resume, Shape::Plain, LONER);
 }

@@ -3,7 +3,7 @@ use crate::world::{IMAGE, World};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime_tests::events;
-use runtime_tests::kill_point::{self, Victim};
+use runtime_tests::kill_point::{Fault, Victim, run_until};
 
 fn pid(value: &serde_json::Value) -> i32 {
     i32::try_from(value.as_i64().unwrap()).unwrap()
@@ -70,11 +70,11 @@ fn a_monitor_needs_little_memory_and_holds_nothing_of_its_caller() {
 fn killed_anywhere_nothing_is_left_after_delete() {
     let world = World::new();
     let command = || world.corten(&["run", "-d", "--name", "k", IMAGE, "sleep", "1000"]);
-    let stops = kill_point::run_until(&command(), None, Victim::Tree);
+    let stops = run_until(&command(), Fault::Kill(Victim::Tree), None, events::patience()).points;
     world.clean_up();
     for victim in [Victim::Tree, Victim::Command, Victim::Child] {
         for point in (1..=10).map(|part| stops * part / 11) {
-            kill_point::run_until(&command(), Some(point), victim);
+            run_until(&command(), Fault::Kill(victim), Some(point), events::patience());
             world.clean_up();
             let left = world.left();
             assert!(left.is_empty(), "left after {victim:?} was killed at {point} of {stops}: {left:?}");
