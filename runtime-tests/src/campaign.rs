@@ -172,7 +172,8 @@ impl<'f> Stage<'f> {
         let state = self.oci("state");
         let status = state.stdout.lines().find(|line| line.contains("\"status\"")).unwrap_or_default();
         let right = status.contains(&format!("\"{expected}\""));
-        (!right).then(|| format!("success, but {expected} it is not: {}{}", status.trim(), state.stderr.trim()))
+        (!right)
+            .then(|| format!("success, but {expected} it is not: {}{}", status.trim(), state.stderr.trim()))
     }
 
     /// Deletes the container by force, twice, and tells what is left, or that its id is not free.
@@ -191,7 +192,8 @@ impl<'f> Stage<'f> {
         wrong.extend(leaks::of(self.id(), &[&self.fixture.state_root()], &namespaces));
         // Those of the test itself, bundles of other sweeps among them.
         let known = |name: &String| {
-            name.starts_with("bundle-") || ["state", "bound", "config.json", "rootfs"].contains(&name.as_str())
+            name.starts_with("bundle-")
+                || ["state", "bound", "config.json", "rootfs"].contains(&name.as_str())
         };
         let files = [self.fixture.path(), &self.bundle.dir].into_iter().flat_map(leaks::entries);
         wrong.extend(files.filter(|name| !known(name)).map(|name| format!("file: {name}")));
@@ -284,13 +286,21 @@ impl Findings {
     /// What was wrong at a point.
     pub fn point(&mut self, point: &str, wrong: Vec<String>) {
         self.tried += 1;
-        let new = wrong.into_iter().filter(|one| self.told.insert(one.clone()));
-        self.failures.extend(new.map(|one| format!("{point}: {one}")));
+        for one in wrong.into_iter().filter(|one| self.told.insert(one.clone())) {
+            // At once: a campaign takes long.
+            eprintln!("{} {point}: {one}", self.name);
+            self.failures.push(format!("{point}: {one}"));
+        }
     }
 
     /// Tells how many points were tried.
     pub fn tell(&self, total: u64) {
-        eprintln!("campaign {}: {} of {total} points, {} failures", self.name, self.tried, self.failures.len());
+        eprintln!(
+            "campaign {}: {} of {total} points, {} failures",
+            self.name,
+            self.tried,
+            self.failures.len()
+        );
     }
 
     /// Fails the test if anything was wrong.

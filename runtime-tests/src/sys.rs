@@ -16,9 +16,8 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
 pub(crate) fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: three integers and a null pointer, which stands for no siginfo_t of the caller's.
-    let result = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0) };
     Errno::result(result).map(drop)
 }
 

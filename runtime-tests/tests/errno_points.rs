@@ -16,15 +16,8 @@ use std::time::Duration;
 /// Points of each sweep when nothing else is asked for.
 const USUAL: u64 = 14;
 
-const ERRNOS: [Errno; 7] = [
-    Errno::ENOMEM,
-    Errno::ENOSPC,
-    Errno::EIO,
-    Errno::EINTR,
-    Errno::EAGAIN,
-    Errno::EMFILE,
-    Errno::EPERM,
-];
+const ERRNOS: [Errno; 7] =
+    [Errno::ENOMEM, Errno::ENOSPC, Errno::EIO, Errno::EINTR, Errno::EAGAIN, Errno::EMFILE, Errno::EPERM];
 
 /// Puts an errno at the points of a command. A sample goes round the errnos; all is all of them at each point.
 fn sweep(verb: Verb, shape: Shape) {

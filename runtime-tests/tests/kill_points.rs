@@ -43,7 +43,8 @@ fn sweep(verb: Verb, shape: Shape, victims: &[Who]) {
                 Who::Init => Victim::Process(due.init.expect("a container")),
             };
             let trace = run_until(&due.command, Fault::Kill(victim), Some(point), patience());
-            let mut wrong: Vec<String> = trace.hang.into_iter().map(|hang| format!("hangs: {hang}")).collect();
+            let mut wrong: Vec<String> =
+                trace.hang.into_iter().map(|hang| format!("hangs: {hang}")).collect();
             wrong.extend(stage.settle(due));
             if matches!(verb, Verb::Create | Verb::Run) {
                 wrong.extend(stage.again());

@@ -146,7 +146,7 @@ impl Node {
             let state = match self.engine.task_status(&id) {
                 Ok(TaskStatus::Making) => "making",
                 Ok(TaskStatus::Ready(run)) => {
-                    census.monitors += usize::from(run.monitor.is_alive());
+                    census.monitors += usize::from(run.monitor.is_alive().unwrap_or(true));
                     "ready"
                 }
                 Ok(TaskStatus::Stopped { .. }) => "stopped",

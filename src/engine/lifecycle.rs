@@ -201,7 +201,7 @@ impl Engine {
         if record.task.is_none()
             && let (Status::Running(run), Some(_)) = (status, client)
             && let Ok(monitor) = pidfd::open(run.monitor.pid)
-            && run.monitor.is_alive()
+            && run.monitor.is_alive()?
         {
             // It was stopped by a signal, or hangs: its container is gone, it has nothing left to do.
             match pidfd::send_signal(&monitor, SIGKILL.0) {

@@ -328,13 +328,13 @@ impl Engine {
         Ok(match (ended, run) {
             (Some(ended), _) if ended.started.is_none() => Status::Created(Some(ended)),
             (Some(ended), _) => Status::Exited(ended),
-            (None, Some(run)) if self.known_init(id).is_some_and(ProcessId::is_alive) => {
+            (None, Some(run)) if self.known_init(id).map_or(Ok(false), ProcessId::is_alive)? => {
                 Status::Unmonitored(run)
             }
             (None, Some(run)) => Status::Lost(run),
             // Its monitor was killed before it could write who runs.
             (None, None) => match self.known_init(id) {
-                Some(init) if init.is_alive() => {
+                Some(init) if init.is_alive()? => {
                     Status::Unmonitored(Run { monitor: init, pid: init.pid, started: Timestamp::now() })
                 }
                 _ => Status::Created(None),

@@ -303,6 +303,13 @@ pub fn create(mut request: CreateRequest) -> Result<Created, CreateError> {
         cgroup: paths,
         rdt: rdt.as_ref().map(|plan| plan.group.clone()),
     });
+    let state = match state {
+        Ok(state) => state,
+        Err(error) => {
+            dir.remove()?;
+            return Err(error.into());
+        }
+    };
     let listener = plan.process.security.seccomp.as_ref().and_then(|program| program.listener.clone());
     let told_to_start = plan.start == StartMode::AtOnce;
     let mut half = Half { dir: Some(dir), cgroup_began: false, state };
@@ -452,7 +459,7 @@ fn tell_callers(request: &CreateRequest, child: &Child) -> Result<(), CreateErro
 /// What only the runtime may do to the new process, while it makes its mounts: a process in a user namespace
 /// cannot raise its limits or lower its OOM score.
 fn adopt(half: &mut Half, plan: &Plan, child: &Child) -> Result<(), CreateError> {
-    half.state.init = ProcessId::of(child.pid);
+    half.state.init = ProcessId::of(child.pid)?;
     half.dir()?.write_init(half.state.init)?;
     if let Some(group) = &half.state.rdt {
         group.add(child.pid)?;

@@ -93,7 +93,7 @@ fn delete_existing(state_root: &Path, id: &str, force: bool) -> Result<(), Delet
         return delete_locked(state_root, id, force, dir);
     }
     if let Ok(state) = State::load(state_root, id) {
-        let status = state.status(state_root);
+        let status = state.status(state_root)?;
         refuse_running(id, force, status)?;
         if status == Status::Creating && state.creator.pid() != nix::unistd::getpid() {
             // It holds the lock that we are about to wait for, perhaps in a hook that never ends.
@@ -116,7 +116,7 @@ fn delete_locked(state_root: &Path, id: &str, force: bool, dir: StateDir) -> Res
         Ok(Some(state)) => state,
         Ok(None) => {
             // Nothing else was made yet; or the record was emptied since, by a crash of the host for one.
-            if State::read_init(&dir).is_ok_and(|init| init.is_some_and(ProcessId::is_alive)) {
+            if alive_init(&dir).is_some() {
                 refuse_running(id, force, Status::Creating)?;
                 salvage(id, &dir)?;
             }
@@ -129,8 +129,8 @@ fn delete_locked(state_root: &Path, id: &str, force: bool, dir: StateDir) -> Res
         }
         Err(error) => return Err(error.into()),
     };
-    refuse_running(id, force, state.status(state_root))?;
-    if let Some(init) = state.init.filter(|init| init.is_alive()) {
+    refuse_running(id, force, state.status(state_root)?)?;
+    if let Some(init) = state.init {
         end(id, init, || thaw(&state))?;
     }
     remove_cgroup(&state).map_err(|source| DeleteError::Cgroup { id: id.into(), source })?;
@@ -144,11 +144,16 @@ fn delete_locked(state_root: &Path, id: &str, force: bool, dir: StateDir) -> Res
     Ok(())
 }
 
+/// The init that the file beside the record names; one of which it cannot be told counts as alive.
+fn alive_init(dir: &StateDir) -> Option<ProcessId> {
+    State::read_init(dir).ok().flatten().filter(|init| init.is_alive().unwrap_or(true))
+}
+
 /// Ends and removes what can be found of a container whose record cannot be read: its init, by the file that
 /// names it, and its cgroups, by the configuration. Processes in those are killed only if init was one of them:
 /// another container may have the path by now.
 fn salvage(id: &str, dir: &StateDir) -> Result<(), DeleteError> {
-    let init = State::read_init(dir).ok().flatten().filter(|init| init.is_alive());
+    let init = alive_init(dir);
     let paths = State::read_spec(dir).ok().flatten().and_then(|spec| {
         let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
         let host = cgroup::Host::detect().ok()?;
@@ -204,7 +209,7 @@ fn end(id: &str, process: ProcessId, killed: impl FnOnce()) -> Result<(), Delete
         Err(SysError { errno: nix::errno::Errno::ESRCH, .. }) => return Ok(()),
         other => other.map_err(fails)?,
     };
-    if !process.is_alive() {
+    if !process.is_alive().map_err(fails)? {
         return Ok(());
     }
     match pidfd::send_signal(&pidfd, nix::sys::signal::Signal::SIGKILL as i32) {

@@ -79,7 +79,7 @@ pub fn follow(
     let init = state.init.ok_or_else(not_running)?;
     let process = pidfd::open(init.pid)?;
     // Only now the number cannot go to another process any more.
-    if !init.is_alive() {
+    if !init.is_alive()? {
         return Err(not_running());
     }
     let cgroup = Cgroup::open(&state.cgroup)?;
@@ -122,7 +122,7 @@ pub fn follow(
 
 fn alive(state_root: &Path, id: &str) -> Result<State, EventsError> {
     let state = State::load(state_root, id)?;
-    match state.status(state_root) {
+    match state.status(state_root)? {
         Status::Creating | Status::Stopped => Err(EventsError::NotRunning { id: id.into() }),
         Status::Created | Status::Running | Status::Paused => Ok(state),
     }

@@ -106,7 +106,7 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     validate::check_process(&request.process).map_err(CreateError::Invalid)?;
     check_preserved(request.preserve_fds)?;
     let state = State::load(&request.state_root, &request.id)?;
-    match state.status(&request.state_root) {
+    match state.status(&request.state_root)? {
         Status::Running | Status::Created => {}
         Status::Paused if request.ignore_paused => {}
         Status::Paused => return Err(ExecError::Paused),
@@ -115,7 +115,7 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     let init = state.init.ok_or(ExecError::NotRunning)?;
     let pidfd = pidfd::open(init.pid)?;
     // Only now the number cannot go to another process any more.
-    if !init.is_alive() {
+    if !init.is_alive()? {
         return Err(ExecError::NotRunning);
     }
     let spec = State::load_spec(&request.state_root, &request.id)?;

@@ -49,7 +49,7 @@ impl Kind for KillError {
 /// Sends `signal` to init, or with `all` to every process of the container.
 pub fn kill(state_root: &Path, id: &str, signal: i32, all: bool) -> Result<(), KillError> {
     let state = State::load(state_root, id)?;
-    let status = state.status(state_root);
+    let status = state.status(state_root)?;
     let fails = |source| KillError::System { id: id.into(), signal, source };
     let own_pid_namespace = state.namespaces & flag::PID != 0;
     if all && (status == Status::Stopped || !own_pid_namespace || signal != libc_sigkill()) {
@@ -74,7 +74,7 @@ pub fn kill(state_root: &Path, id: &str, signal: i32, all: bool) -> Result<(), K
         other => other.map_err(fails)?,
     };
     // Between the look at its start time and the pidfd the number may have gone to another process.
-    if !init.is_alive() {
+    if !init.is_alive().map_err(fails)? {
         return Err(KillError::NotRunning);
     }
     pidfd::send_signal(&pidfd, signal).map_err(fails)?;

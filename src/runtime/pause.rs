@@ -35,7 +35,7 @@ impl Kind for PauseError {
 /// Freezes every process of a running or created container.
 pub fn pause(state_root: &Path, id: &str) -> Result<(), PauseError> {
     let state = State::load(state_root, id)?;
-    match state.status(state_root) {
+    match state.status(state_root)? {
         Status::Running | Status::Created => Ok(Cgroup::open(&state.cgroup)?.freeze()?),
         _ => Err(PauseError::NotRunning),
     }
@@ -44,7 +44,7 @@ pub fn pause(state_root: &Path, id: &str) -> Result<(), PauseError> {
 /// Thaws a paused container.
 pub fn resume(state_root: &Path, id: &str) -> Result<(), PauseError> {
     let state = State::load(state_root, id)?;
-    match state.status(state_root) {
+    match state.status(state_root)? {
         Status::Paused => Ok(Cgroup::open(&state.cgroup)?.thaw()?),
         _ => Err(PauseError::NotPaused),
     }

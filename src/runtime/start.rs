@@ -71,7 +71,7 @@ impl Kind for StartError {
 pub fn start(state_root: &Path, id: &str) -> Result<(), StartError> {
     let dir = StateDir::open_locked(state_root, id)?;
     let state = State::read(&dir)?.ok_or_else(|| StateError::NotFound { id: id.into() })?;
-    let status = state.status(state_root);
+    let status = state.status(state_root)?;
     if status != Status::Created {
         return Err(StartError::Status { status });
     }
@@ -126,9 +126,9 @@ pub(super) fn run_poststart(state: &State, state_root: &Path) -> Result<(), Star
     let Some(hooks) = state.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref()) else {
         return Ok(());
     };
-    let text = state.oci_json(state.status(state_root));
+    let text = state.oci_json(state.status(state_root)?);
     hooks::run_all(Phase::Poststart, Some(hooks), &text).map_err(|error| {
-        if let Some(init) = state.init.filter(|init| init.is_alive()) {
+        if let Some(init) = state.init.filter(|init| init.is_alive().unwrap_or(false)) {
             // It may have ended just now.
             let _ = nix::sys::signal::kill(init.pid(), nix::sys::signal::Signal::SIGKILL);
         }

@@ -80,6 +80,15 @@ pub enum StateError {
         #[source]
         source: serde_json::Error,
     },
+    /// Whether it is paused could not be asked.
+    #[error("state of container {id:?}")]
+    Freezer {
+        /// Whose.
+        id: String,
+        /// Why.
+        #[source]
+        source: cgroup::Error,
+    },
     /// Written by another version of corten.
     #[error("state of container {id:?} has form {version}, this corten reads {VERSION}")]
     Version {
@@ -97,6 +106,7 @@ impl Kind for StateError {
             StateError::NotFound { .. } => ErrorKind::NotFound,
             StateError::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             StateError::Io { source, .. } => source.kind(),
+            StateError::Freezer { source, .. } => source.kind(),
             StateError::Damaged { .. } => ErrorKind::Corrupt,
             StateError::Version { .. } => ErrorKind::Unsupported,
         }
@@ -114,13 +124,19 @@ pub struct ProcessId {
 
 impl ProcessId {
     /// Names a process that is alive now.
-    pub fn of(pid: Pid) -> Option<ProcessId> {
-        start_time(pid).map(|start_time| ProcessId { pid: pid.as_raw(), start_time })
+    ///
+    /// # Errors
+    /// Those of reading `/proc`: they do not tell that there is no such process.
+    pub fn of(pid: Pid) -> Result<Option<ProcessId>, SysError> {
+        Ok(start_time(pid)?.map(|start_time| ProcessId { pid: pid.as_raw(), start_time }))
     }
 
     /// Whether it has not ended (a zombie has).
-    pub fn is_alive(self) -> bool {
-        start_time(self.pid()) == Some(self.start_time)
+    ///
+    /// # Errors
+    /// As [`ProcessId::of`].
+    pub fn is_alive(self) -> Result<bool, SysError> {
+        Ok(start_time(self.pid())? == Some(self.start_time))
     }
 
     /// Its number.
@@ -414,9 +430,13 @@ fn read_json<T: for<'de> Deserialize<'de>>(
 
 impl State {
     /// The record that is written before anything else is made.
-    pub fn intent(intent: Intent<'_>) -> State {
+    ///
+    /// # Errors
+    /// Those of finding out who we are.
+    pub fn intent(intent: Intent<'_>) -> Result<State, StateError> {
         let me = nix::unistd::getpid();
-        State {
+        let start_time = start_time(me).map_err(StateDir::io(intent.id))?.unwrap_or(0);
+        Ok(State {
             version: VERSION,
             oci_version: intent.spec.version().clone(),
             id: intent.id.into(),
@@ -431,13 +451,13 @@ impl State {
                 .flatten()
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
-            creator: ProcessId { pid: me.as_raw(), start_time: start_time(me).unwrap_or(0) },
+            creator: ProcessId { pid: me.as_raw(), start_time },
             init: None,
             namespaces: intent.namespaces,
             cgroup: intent.cgroup,
             rdt: intent.rdt,
             hooks: intent.spec.hooks().clone(),
-        }
+        })
     }
 
     /// Reads the record; None when its create was killed before it wrote one.
@@ -477,26 +497,38 @@ impl State {
     }
 
     /// The container's status, from the kernel.
-    pub fn status(&self, root: &Path) -> Status {
+    ///
+    /// # Errors
+    /// Those of asking: a status that nobody could find out is none to act upon.
+    pub fn status(&self, root: &Path) -> Result<Status, StateError> {
+        let failed = StateDir::io(&self.id);
         let Some(init) = self.init else {
-            return if self.creator.is_alive() { Status::Creating } else { Status::Stopped };
+            let alive = self.creator.is_alive().map_err(failed)?;
+            return Ok(if alive { Status::Creating } else { Status::Stopped });
         };
-        if !init.is_alive() {
-            return Status::Stopped;
+        if !init.is_alive().map_err(failed)? {
+            return Ok(Status::Stopped);
         }
-        if self.awaits_start(root) {
-            return Status::Created;
+        if self.awaits_start(root)? {
+            return Ok(Status::Created);
         }
-        match cgroup::Cgroup::open(&self.cgroup).and_then(|cgroup| cgroup.frozen()) {
-            Ok(true) => Status::Paused,
-            // A cgroup that is gone or was never made cannot be frozen.
-            _ => Status::Running,
-        }
+        // A cgroup that is gone or was never made cannot be frozen.
+        let frozen = cgroup::Cgroup::open(&self.cgroup)
+            .and_then(|cgroup| cgroup.frozen())
+            .map_err(|source| StateError::Freezer { id: self.id.clone(), source })?;
+        Ok(if frozen { Status::Paused } else { Status::Running })
     }
 
-    fn awaits_start(&self, root: &Path) -> bool {
-        StateDir::open_dir(root, &self.id)
-            .is_ok_and(|dir| fstatat(&dir, START_SOCKET, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok())
+    fn awaits_start(&self, root: &Path) -> Result<bool, StateError> {
+        let dir = match StateDir::open_dir(root, &self.id) {
+            Err(StateError::NotFound { .. }) => return Ok(false),
+            other => other?,
+        };
+        match fstatat(&dir, START_SOCKET, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(StateDir::io(&self.id)(SysError::on("fstatat", START_SOCKET)(errno))),
+        }
     }
 
     /// The state as hooks and listeners get it (runtime-spec, "State").

@@ -223,10 +223,22 @@ pub fn set_parent_death_signal(signal: Option<Signal>) -> Result<(), SysError> {
 
 /// The start time of a process in clock ticks since boot (field 22 of proc(5) `stat`): with the number, it
 /// names a process for as long as the machine runs. None when there is no such process, or only a zombie.
-pub fn start_time(pid: Pid) -> Option<u64> {
+pub fn start_time(pid: Pid) -> Result<Option<u64>, SysError> {
+    let path = || format!("/proc/{pid}/stat");
+    let mut file = match std::fs::File::open(path()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(SysError::io("openat", path()))?,
+    };
     let mut stat = [0_u8; 1024];
-    let length = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
-    parse_start_time(&stat[..length])
+    loop {
+        match file.read(&mut stat) {
+            Ok(length) => return Ok(parse_start_time(&stat[..length])),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            // It was reaped after it was opened.
+            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(None),
+            Err(error) => return Err(SysError::io("read", path())(error)),
+        }
+    }
 }
 
 /// The name in parentheses may hold anything, spaces and parentheses too.
@@ -291,6 +303,6 @@ mod tests {
 
     #[test]
     fn own_start_time_is_known() {
-        assert!(start_time(nix::unistd::getpid()).is_some());
+        assert!(start_time(nix::unistd::getpid()).unwrap().is_some());
     }
 }

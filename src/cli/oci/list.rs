@@ -3,7 +3,7 @@ use super::argv::Flags;
 use super::shown::Shown;
 use super::{Context, Outcome, words_of};
 use crate::cli::output;
-use crate::runtime::state::{self, State};
+use crate::runtime::state::{self, State, StateError};
 use clap::Parser;
 use std::ffi::OsString;
 use std::io::Read;
@@ -32,7 +32,7 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
     let states = state::list(&context.root)?;
     let text = match (words.quiet, words.format.as_str()) {
         (true, _) => states.iter().map(|state| format!("{}\n", state.id)).collect(),
-        (false, "table") => table(context, &states),
+        (false, "table") => table(context, &states)?,
         (false, "json") => json(context, &states)?,
         _ => return Err(anyhow::anyhow!("invalid format option").into()),
     };
@@ -40,12 +40,12 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn shown<'a>(context: &Context, states: &'a [State]) -> Vec<Shown<'a>> {
+fn shown<'a>(context: &Context, states: &'a [State]) -> Result<Vec<Shown<'a>>, StateError> {
     let passwd = if states.is_empty() { String::new() } else { read_passwd() };
     states.iter().map(|state| Shown::new(state, &context.root, owner(&passwd, state.owner))).collect()
 }
 
-fn table(context: &Context, states: &[State]) -> String {
+fn table(context: &Context, states: &[State]) -> Result<String, StateError> {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from).to_vec();
     let row = |one: Shown<'_>| {
         vec![
@@ -57,16 +57,16 @@ fn table(context: &Context, states: &[State]) -> String {
             one.owner,
         ]
     };
-    let rows: Vec<_> = std::iter::once(header).chain(shown(context, states).into_iter().map(row)).collect();
-    output::table(&rows)
+    let rows: Vec<_> = std::iter::once(header).chain(shown(context, states)?.into_iter().map(row)).collect();
+    Ok(output::table(&rows))
 }
 
 /// One line; Go writes a list without entries as `null`.
-fn json(context: &Context, states: &[State]) -> serde_json::Result<String> {
+fn json(context: &Context, states: &[State]) -> anyhow::Result<String> {
     if states.is_empty() {
         return Ok("null\n".into());
     }
-    Ok(serde_json::to_string(&shown(context, states))? + "\n")
+    Ok(serde_json::to_string(&shown(context, states)?)? + "\n")
 }
 
 fn read_passwd() -> String {

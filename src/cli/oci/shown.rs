@@ -1,5 +1,5 @@
 //! A container as `state` and `list` show it.
-use crate::runtime::state::{State, Status};
+use crate::runtime::state::{State, StateError, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,10 +23,10 @@ pub(super) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    pub(super) fn new(state: &'a State, root: &Path, owner: String) -> Shown<'a> {
-        let status = state.status(root);
+    pub(super) fn new(state: &'a State, root: &Path, owner: String) -> Result<Shown<'a>, StateError> {
+        let status = state.status(root)?;
         let pid = state.init.filter(|_| status != Status::Stopped).map_or(0, |init| init.pid);
-        Shown {
+        Ok(Shown {
             oci_version: &state.oci_version,
             id: &state.id,
             pid,
@@ -36,6 +36,6 @@ impl<'a> Shown<'a> {
             created: &state.created,
             annotations: &state.annotations,
             owner,
-        }
+        })
     }
 }

@@ -19,7 +19,7 @@ struct Words {
 pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
     let words = words_of!(Words, words, Flags::Anywhere);
     let state = State::load(&context.root, &only_id::<Words>(&words.args)?)?;
-    let shown = Shown::new(&state, &context.root, String::new());
+    let shown = Shown::new(&state, &context.root, String::new())?;
     // No newline at the end: so does runc.
     output::stdout(output::json(&shown, b"  ")?)?;
     Ok(ExitCode::SUCCESS)

@@ -87,7 +87,7 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
     let id = only_id::<Words>(&words.args)?;
     let state = State::load(&context.root, &id)?;
     let resources = resources(&words)?;
-    let status = state.status(&context.root);
+    let status = state.status(&context.root)?;
     if status == Status::Stopped {
         return Err(anyhow::anyhow!("container not running").into());
     }

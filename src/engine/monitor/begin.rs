@@ -74,6 +74,7 @@ pub fn begin(watch: &Watch, record: &Record, prepared: Prepared, monitor: Pid) -
     let mut started = started.start().map_err(|error| start_failure(&error))?;
     let time = Timestamp::now();
     let monitor = ProcessId::of(monitor)
+        .map_err(|error| failed(error.into()))?
         .ok_or_else(|| failed(EngineError::MonitorLost { id: watch.id.to_string() }))?;
     let run = Run { monitor, pid: started.pid.as_raw(), started: time };
     let listener = private_directory(&run_directory)

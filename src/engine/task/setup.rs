@@ -39,7 +39,7 @@ fn make(engine: &Engine, record: &TaskRecord) -> Result<TaskRun, EngineError> {
     if Shared::Pid.is_of(&record.spec) {
         pause::start(&record.spec, &directory, &cgroup.make_pause()?)?;
     }
-    let monitor = ProcessId::of(nix::unistd::getppid())
+    let monitor = ProcessId::of(nix::unistd::getppid())?
         .ok_or_else(|| crate::sys::SysError::on("getppid", "")(Errno::ESRCH))?;
     Ok(TaskRun {
         monitor,

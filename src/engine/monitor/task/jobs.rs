@@ -28,7 +28,7 @@ pub(super) fn set_up(engine: &Engine, id: &Id, errand: &Errand) -> Result<(), Fa
         let record = engine.task_record(id)?.ok_or_else(missing)?;
         let mut run = setup::set_up(engine, &record)?;
         run.monitor =
-            ProcessId::of(getppid()).ok_or_else(|| EngineError::MonitorLost { id: id.to_string() })?;
+            ProcessId::of(getppid())?.ok_or_else(|| EngineError::MonitorLost { id: id.to_string() })?;
         engine.write_task_run(id, &run)
     };
     work().map_err(failed)?;
