@@ -15,7 +15,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use oci_spec::runtime::{Hooks, Spec};
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::{cgroup, rdt, sd_notify};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
+use crate::sys::lock::Locked;
 use crate::sys::process::start_time;
 
 /// The version of the record's form that this build writes and reads.
@@ -231,7 +232,7 @@ pub struct Intent<'a> {
 pub struct StateDir {
     id: String,
     root: PathBuf,
-    dir: Flock<File>,
+    dir: Locked<File>,
 }
 
 /// Checks an id as runc does: letters, digits and `_+-.`, neither `.` nor `..`, at most 1024 bytes.
@@ -286,19 +287,15 @@ impl StateDir {
     /// Opens and locks an existing directory, waiting for another call on this container to end.
     pub fn open_locked(root: &Path, id: &str) -> Result<StateDir, StateError> {
         let file = Self::open_dir(root, id)?;
-        let dir = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| Self::io(id)(SysError::on("flock", id)(errno)))?;
+        let dir = Locked::wait(file).map_err(Self::io(id))?;
         Ok(StateDir { id: id.into(), root: root.into(), dir })
     }
 
     /// The same without waiting: None when another call has it.
     pub fn try_open_locked(root: &Path, id: &str) -> Result<Option<StateDir>, StateError> {
         let file = Self::open_dir(root, id)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(dir) => Ok(Some(StateDir { id: id.into(), root: root.into(), dir })),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(Self::io(id)(SysError::on("flock", id)(errno))),
-        }
+        let dir = Locked::try_now(file).map_err(Self::io(id))?;
+        Ok(dir.map(|dir| StateDir { id: id.into(), root: root.into(), dir }))
     }
 
     /// The directory, for its sockets.

@@ -1,4 +1,5 @@
-//! Locks that tell whether a process is alive: open-file-description locks (fcntl(2), Linux 3.15).
+//! Locks of open files: flock(2), and open-file-description locks (fcntl(2), Linux 3.15), which tell whether a
+//! process is alive.
 //!
 //! They belong to the open file, so that a child of fork(2) keeps what its parent locked, and they go
 //! when the last descriptor of it is closed, also by SIGKILL. Unlike flock(2) they can be asked about
@@ -25,6 +26,49 @@ fn call(file: impl AsFd, command: libc::c_int, lock: &mut libc::flock) -> Result
     // the kernel reads and, for F_OFD_GETLK, writes.
     Errno::result(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, lock as *mut libc::flock) })
         .map(drop)
+}
+
+/// An open file that is locked by flock(2), until this is dropped or its last descriptor is closed.
+#[derive(Debug)]
+pub struct Locked<F: AsFd>(F);
+
+impl<F: AsFd> Locked<F> {
+    /// Waits until it can be had exclusively.
+    pub fn wait(file: F) -> Result<Locked<F>, SysError> {
+        flock(&file, libc::LOCK_EX)?;
+        Ok(Locked(file))
+    }
+
+    /// `None` if somebody else has it.
+    pub fn try_now(file: F) -> Result<Option<Locked<F>>, SysError> {
+        match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
+            Err(SysError { errno: Errno::EWOULDBLOCK, .. }) => Ok(None),
+            other => other.map(|()| Some(Locked(file))),
+        }
+    }
+}
+
+impl<F: AsFd> AsFd for Locked<F> {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl<F: AsFd> Drop for Locked<F> {
+    fn drop(&mut self) {
+        // Not left to close(2): a child may have the descriptor still. Where this fails, it is.
+        let _ = flock(&self.0, libc::LOCK_UN);
+    }
+}
+
+fn flock(file: impl AsFd, operation: libc::c_int) -> Result<(), SysError> {
+    loop {
+        // SAFETY: two integers; the descriptor is borrowed from a live owner.
+        match Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), operation) }) {
+            Err(Errno::EINTR) => {}
+            result => return result.map(drop).map_err(SysError::on("flock", "")),
+        }
+    }
 }
 
 /// Takes the whole of `file`, open for writing, exclusively; `false` if another open file has it.
@@ -72,6 +116,18 @@ pub fn wait_shared(file: impl AsFd) -> Result<(), SysError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_goes_with_its_owner_though_a_copy_of_the_descriptor_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || std::fs::File::open(directory.path()).unwrap();
+        let first = Locked::wait(open()).unwrap();
+        let copy = first.as_fd().try_clone_to_owned().unwrap();
+        assert!(Locked::try_now(open()).unwrap().is_none());
+        drop(first);
+        assert!(Locked::try_now(open()).unwrap().is_some());
+        drop(copy);
+    }
 
     #[test]
     fn a_second_open_file_is_kept_out_until_the_first_is_closed() {
