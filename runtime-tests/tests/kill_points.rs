@@ -24,6 +24,7 @@ enum Who {
 /// Kills at the points of a command; after each, delete by force must leave nothing and free the id.
 fn sweep(verb: Verb, shape: Shape, victims: &[Who]) {
     let fixture = Fixture::new();
+    let mut all = Vec::new();
     for (phase, &who) in victims.iter().enumerate() {
         let mut stage = Stage::new(&fixture, verb, shape);
         let mut findings = Findings::new((verb, shape, who));
@@ -56,8 +57,9 @@ fn sweep(verb: Verb, shape: Shape, victims: &[Who]) {
             findings.point(&format!("point {point}, {place}"), wrong);
         }
         findings.tell(total);
-        findings.assert_none();
+        all.push(findings);
     }
+    all.into_iter().for_each(Findings::assert_none);
 }
 
 const MAKER: &[Who] = &[Who::Command, Who::Tree, Who::Child];

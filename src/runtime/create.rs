@@ -2,8 +2,6 @@
 //!
 //! What can be left behind by a kill at any point is written down before it is made: the record with the
 //! cgroups' paths comes first. All mounts are in the container's own mount namespace and end with it.
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +26,7 @@ use super::start::{StartError, await_exec, log, run_poststart};
 use super::state::{Intent, ProcessId, START_SOCKET, State, StateDir, StateError, Status};
 use super::validate::{self, ValidateError};
 use crate::error::{ErrorKind, Kind};
+use crate::sys::appear::appear;
 use crate::sys::process::{Exit, is_inherited, wait};
 use crate::sys::{SysError, socket};
 
@@ -409,7 +408,7 @@ fn make(
     // Not before: where it fails it leaves nothing, and cgroups that are in use are another container's, whose
     // processes discarding ours must not kill.
     half.cgroup_began = true;
-    let target = Target {
+    let mut target = Target {
         oom_score_adj: plan.process.security.limits.take_own_oom_score(),
         namespaces: &plan.namespaces,
         of_process: None,
@@ -418,31 +417,55 @@ fn make(
     // A process in a user namespace may not be allowed to walk to the sources, nor to the root.
     let user_namespace = plan.namespaces.kinds() & flag::USER != 0;
     let sources = rootless::open_sources(&plan.rootfs, user_namespace).map_err(PlanError::from)?;
-    let mut child = match launch(&target)? {
-        Side::Init(channel) => init::run(
-            plan,
-            channel,
-            request,
-            &half.state,
-            HostMounts { root: root_mount, sources, cgroups_refused: cgroup.is_refused() },
-        ),
-        Side::Parent(child) => child,
-    };
-    drop((root_mount, sources));
+    // Twice at most: the second one is not born there.
+    loop {
+        let born_there = target.placement.clone_into.is_some();
+        let mut child = match launch(&target) {
+            Ok(Side::Init(channel)) => init::run(
+                plan,
+                channel,
+                request,
+                &half.state,
+                HostMounts { root: root_mount, sources, cgroups_refused: cgroup.is_refused() },
+            ),
+            Ok(Side::Parent(child)) => child,
+            Err(LaunchError::Stillborn) if born_there => {
+                target.placement.write_instead()?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match bring_up(half, &cgroup, &plan, request, &mut child) {
+            Err(CreateError::Launch(LaunchError::Vanished { .. })) if born_there && child.is_stillborn() => {
+                target.placement.write_instead()?;
+            }
+            outcome => return Ok((child, outcome?)),
+        }
+    }
+}
+
+/// From the birth of init to the point where it is ready; gives its terminal.
+fn bring_up(
+    half: &mut Half,
+    cgroup: &Cgroup,
+    plan: &Plan,
+    request: &CreateRequest,
+    child: &mut Child,
+) -> Result<Option<OwnedFd>, CreateError> {
+    let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     // While init makes its mounts on another processor: what it need not wait for.
-    adopt(half, &plan, &child)?;
+    adopt(half, plan, child)?;
     cgroup.restrict_devices(resources, request.rootless)?;
     half.dir()?.write_config(&request.spec)?;
     if plan.start == StartMode::OnCall {
-        let console = converse(half, &plan, request, &mut child)?;
-        tell_callers(request, &child)?;
-        return Ok((child, console));
+        let console = converse(half, plan, request, child)?;
+        tell_callers(request, child)?;
+        return Ok(console);
     }
-    tell_callers(request, &child)?;
+    tell_callers(request, child)?;
     // It may have failed already, and has said why.
     child.channel.tell(&ToChild::Start).map_err(LaunchError::System)?;
-    let console = converse(half, &plan, request, &mut child)?;
-    Ok((child, console))
+    converse(half, plan, request, child)
 }
 
 /// The pid file and the pidfd socket.
@@ -480,6 +503,7 @@ fn converse(
             Some(message) => message,
             None => return Err(LaunchError::Vanished { hint: why_vanished(half) }.into()),
         };
+        child.heard = true;
         match (message, fd) {
             (ToParent::NeedMappings, _) => {
                 plan.namespaces.write_mappings(child.pid)?;
@@ -528,12 +552,7 @@ fn run_runtime_hooks(half: &Half) -> Result<(), HookError> {
 
 /// conmon takes the pid file for the sign of success: it appears whole, digits only, without a newline.
 pub(super) fn write_pid_file(path: &Path, pid: Pid) -> Result<(), CreateError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.tmp"));
-    File::create(&beside)
-        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(SysError::io("rename", beside.display().to_string()))
+    appear(path, pid.to_string().as_bytes())
         .map_err(|source| CreateError::PidFile { path: path.display().to_string(), source })
 }
 

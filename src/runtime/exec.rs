@@ -174,6 +174,10 @@ fn enter(
             target.placement = cgroup::Placement::default();
             Ok(launch(&target)?)
         }
+        Err(LaunchError::Stillborn) if target.placement.clone_into.is_some() => {
+            target.placement.write_instead()?;
+            Ok(launch(&target)?)
+        }
         other => Ok(other?),
     }
 }

@@ -19,7 +19,7 @@ use super::namespaces::{NamespaceError, Namespaces, flag};
 use super::protocol::{Channel, Failure, ToParent};
 use super::security::{SecurityError, rlimits};
 use crate::error::{ErrorKind, Kind};
-use crate::sys::process::{Clone3, Forked, clone3, exit_now, set_parent_death_signal, setns, wait};
+use crate::sys::process::{Clone3, Exit, Forked, clone3, exit_now, set_parent_death_signal, setns, wait};
 use crate::sys::{SysError, pidfd, socket};
 
 /// Why no process could be made.
@@ -40,6 +40,10 @@ pub enum LaunchError {
     /// The container's side failed.
     #[error(transparent)]
     Container(#[from] Failure),
+    /// The kernel killed it at its birth ([`Placement::clone_into`]): it is to be made again, by
+    /// [`Placement::write_instead`].
+    #[error("the container's process was killed by the kernel when it was born in its cgroup")]
+    Stillborn,
     /// The container's side ended without a word: killed, by the memory limit for one.
     #[error("the container's process was ended before it was set up{hint}")]
     Vanished {
@@ -55,7 +59,7 @@ impl Kind for LaunchError {
             LaunchError::Namespace(source) => source.kind(),
             LaunchError::Limits(source) => source.kind(),
             LaunchError::Container(failure) => failure.kind(),
-            LaunchError::Vanished { .. } => ErrorKind::System,
+            LaunchError::Stillborn | LaunchError::Vanished { .. } => ErrorKind::System,
         }
     }
 }
@@ -74,6 +78,9 @@ pub struct Target<'a> {
     pub oom_score_adj: Option<i32>,
 }
 
+/// How a process ends that the kernel killed at its birth.
+const KILLED: Exit = Exit::Signal(Signal::SIGKILL as i32);
+
 /// The child of a launch, on the runtime's side. It is killed when dropped before [`Child::release`].
 #[derive(Debug)]
 pub struct Child {
@@ -83,6 +90,8 @@ pub struct Child {
     pub pidfd: OwnedFd,
     /// To talk with it.
     pub channel: Channel,
+    /// Whether it has said anything.
+    pub heard: bool,
     armed: bool,
 }
 
@@ -90,6 +99,12 @@ impl Child {
     /// From now on the child lives on its own.
     pub fn release(&mut self) {
         self.armed = false;
+    }
+
+    /// Whether it was killed before it could say a word; reaps it. For a child that has closed the channel.
+    pub fn is_stillborn(&mut self) -> bool {
+        self.armed = false;
+        wait(self.pid).is_ok_and(|exit| exit == KILLED) && !self.heard
     }
 
     /// Kills and reaps it.
@@ -140,14 +155,18 @@ pub fn launch(target: &Target<'_>) -> Result<Side, LaunchError> {
         Forked::Parent { pid, pidfd } => {
             drop(theirs);
             if !staged {
-                return Ok(Side::Parent(Child { pid, pidfd, channel: ours, armed: true }));
+                return Ok(Side::Parent(Child { pid, pidfd, channel: ours, heard: false, armed: true }));
             }
             let staged = staged_child(&ours);
             // The stage ends as soon as it has spoken; its own status says no more than its words.
-            let _ = wait(pid);
+            let ended = wait(pid);
+            let killed = ended.is_ok_and(|exit| exit == KILLED);
+            if killed && matches!(staged, Err(LaunchError::Vanished { .. })) {
+                return Err(LaunchError::Stillborn);
+            }
             let pid = staged?;
             let pidfd = pidfd::open(pid.as_raw())?;
-            Ok(Side::Parent(Child { pid, pidfd, channel: ours, armed: true }))
+            Ok(Side::Parent(Child { pid, pidfd, channel: ours, heard: false, armed: true }))
         }
     }
 }

@@ -14,7 +14,10 @@ pub fn pids(state: &State) -> Result<Vec<i32>, cgroup::Error> {
     if cgroup.exists() {
         return cgroup.pids();
     }
-    let Some(init) = state.init.filter(|init| init.is_alive()) else { return Ok(Vec::new()) };
+    let Some(init) = state.init else { return Ok(Vec::new()) };
+    if !init.is_alive()? {
+        return Ok(Vec::new());
+    }
     let procfs = Path::new("/proc");
     let status = std::fs::read_to_string(procfs.join(format!("{}/status", init.pid)));
     if !status.is_ok_and(|status| is_first(&status)) {

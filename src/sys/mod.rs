@@ -4,6 +4,7 @@
 //! call, the object and the errno ([`SysError`]).
 #![allow(unsafe_code)]
 
+pub mod appear;
 pub mod background;
 pub mod bpf;
 pub mod caps;

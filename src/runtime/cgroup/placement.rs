@@ -2,7 +2,8 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat;
 
 use super::dir::Dir;
 use super::host::{Controller, Mode, Version};
@@ -17,12 +18,30 @@ pub struct Placement {
     ///
     /// Linux 6.18 (not 6.1) kills the new process at once where `cgroup.kill` was written to its cgroup and to its
     /// parent's unequally often: it compares the counters of the two (`kill_seq`, `cgroup_css_set_fork`). See
-    /// [`Cgroup::placement_by_writing`].
+    /// [`Placement::write_instead`].
     pub clone_into: Option<OwnedFd>,
     /// `tasks` files of v1 (and `cgroup.procs` of v2 where `clone_into` is to be avoided). The new process, while
     /// single-threaded, writes `0` to each. A cgroup namespace of its own is to be made after that: its root is
     /// where the process is at that moment.
     pub tasks: Vec<OwnedFd>,
+}
+
+impl Placement {
+    /// Does without `CLONE_INTO_CGROUP`, for a process that died of a SIGKILL at birth: nobody sent one, the
+    /// kernel did (see [`Placement::clone_into`]). Writing to `cgroup.procs` takes milliseconds.
+    ///
+    /// # Errors
+    /// Those of opening.
+    pub fn write_instead(&mut self) -> Result<(), SysError> {
+        if let Some(directory) = self.clone_into.take() {
+            const FILE: &str = "cgroup.procs";
+            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            let file =
+                openat(&directory, FILE, flags, stat::Mode::empty()).map_err(SysError::on("openat", FILE))?;
+            self.tasks.push(file);
+        }
+        Ok(())
+    }
 }
 
 impl Cgroup {
