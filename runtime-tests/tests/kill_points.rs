@@ -8,6 +8,7 @@ use runtime_tests::Fixture;
 use runtime_tests::campaign::{Findings, Shape, Stage, Verb, points};
 use runtime_tests::events::patience;
 use runtime_tests::kill_point::{Fault, Victim, run_until};
+use std::process::{Command, Stdio};
 
 /// Points of each sweep when nothing else is asked for.
 const USUAL: u64 = 5;
@@ -60,6 +61,57 @@ fn sweep(verb: Verb, shape: Shape, victims: &[Who]) {
         all.push(findings);
     }
     all.into_iter().for_each(Findings::assert_none);
+}
+
+/// Linux 6.18 kills a process at its birth in a cgroup whose count of uses of `cgroup.kill` is not that of its
+/// parent's cgroup; nobody had asked for it.
+#[test]
+fn a_process_that_the_kernel_killed_at_its_birth_is_made_again() {
+    let fixture = Fixture::new();
+    let hierarchies = runtime_tests::cgroup::hierarchies();
+    let v2 = hierarchies.iter().find(|one| one.controllers.is_empty()).expect("missing need: cgroup v2");
+    let parent = v2.mount.join(fixture.token());
+    std::fs::create_dir(&parent).unwrap();
+    std::fs::write(parent.join("cgroup.kill"), "1").unwrap();
+    let within = |command: Command| {
+        let mut shell = Command::new("/bin/sh");
+        let script = "echo 0 > \"$0\" && exec \"$@\"";
+        shell.args(["-c", script]).arg(parent.join("cgroup.procs"));
+        shell.arg(command.get_program()).args(command.get_args());
+        runtime_tests::run(&mut shell)
+    };
+    let bundle = fixture.bundle().args(["/bin/true"]);
+    within(bundle.run_command(&[])).ok();
+    let bundle = fixture.bundle().args(["/bin/sleep", "1000"]);
+    within(bundle.create_command(&[])).ok();
+    within(fixture.oci(["start", &bundle.id])).ok();
+    within(fixture.oci(["exec", &bundle.id, "/bin/true"])).ok();
+    fixture.clean_up();
+    std::fs::remove_dir(&parent).unwrap();
+}
+
+/// Whatever exec had made when its container was taken from it goes with the container.
+#[test]
+fn exec_into_a_container_that_is_being_deleted_leaves_nothing() {
+    let fixture = Fixture::new();
+    for _ in 0..4 {
+        let bundle = fixture.bundle().args(["/bin/sleep", "1000"]);
+        bundle.create().ok();
+        bundle.oci("start").ok();
+        let exec = || {
+            let mut command = fixture.oci(["exec", &bundle.id, "/bin/sleep", "1000"]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().unwrap()
+        };
+        let before: Vec<_> = (0..3).map(|_| exec()).collect();
+        let delete = fixture.oci(["delete", "--force", &bundle.id]).spawn().unwrap();
+        let after: Vec<_> = (0..3).map(|_| exec()).collect();
+        for mut child in before.into_iter().chain([delete]).chain(after) {
+            assert!(runtime_tests::command::wait(&mut child, patience()).is_some(), "it does not end");
+        }
+        fixture.run_oci(["delete", "--force", &bundle.id]).ok();
+        fixture.assert_clean();
+    }
 }
 
 const MAKER: &[Who] = &[Who::Command, Who::Tree, Who::Child];

@@ -233,8 +233,12 @@ fn stage(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<()
             std::fs::File::from(spoken).read(&mut [0]).map_err(SysError::io("read", "pipe"))?;
             Ok(())
         }
-        Forked::Parent { pid, .. } => {
-            channel.send(&ToParent::Staged { pid: pid.as_raw() }, None)?;
+        Forked::Parent { pid, pidfd } => {
+            if let Err(error) = channel.send(&ToParent::Staged { pid: pid.as_raw() }, None) {
+                // Before the pipe ends: it would take that for our word, and speak before we tell what failed.
+                let _ = pidfd::send_signal(&pidfd, Signal::SIGKILL as i32);
+                return Err(error.into());
+            }
             exit_now(0)
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
     if let Some(notify) = notify
         && let Some(init) = State::load(&context.root, &id)?.init
         && let Ok(pidfd) = pidfd::open(init.pid)
-        && init.is_alive()
+        && init.is_alive()?
     {
         notify.wait(init.pid(), pidfd)?;
     }
