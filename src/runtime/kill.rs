@@ -64,7 +64,10 @@ pub fn kill(state_root: &Path, id: &str, signal: i32, all: bool) -> Result<(), K
     };
     // Held until the signal is sent: a start that comes meanwhile must not find its program killed.
     let waiting = if own_pid_namespace && status == Status::Created {
-        StateDir::try_open_locked(state_root, id)?.filter(|_| state.status(state_root) == Status::Created)
+        match StateDir::try_open_locked(state_root, id)? {
+            Some(dir) if state.status(state_root)? == Status::Created => Some(dir),
+            _ => None,
+        }
     } else {
         None
     };
