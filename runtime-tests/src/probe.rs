@@ -14,6 +14,8 @@
 //! probe count RATE TOTAL CODE   says RATE numbered lines a second, TOTAL in all, and exits with the code
 //! probe echo tcp|udp PORT       says "ready", answers every line or datagram with the asker's address and what it said
 //! probe ask tcp|udp TO TEXT     asks such a server at ADDRESS:PORT and says its answer; code 7 if there is none
+//! probe ioctl REQUEST           ioctl on standard input, all 64 bits of the hexadecimal request as they are: its errno
+//! probe notify TEXT...          sends each text to $NOTIFY_SOCKET, says "ready" and waits to be killed
 //! probe exit CODE               exits
 //! ```
 
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         ["echo", "tcp", port] => echo_tcp(port),
         ["echo", "udp", port] => echo_udp(port),
         ["ask", protocol, to, text] => return ask(protocol, to, text),
+        ["ioctl", request] => println!("{}", ioctl(request)),
+        ["notify", texts @ ..] => notify(texts),
         ["exit", code] => return exit_code(number(code)),
         other => {
             eprintln!("probe: unknown words {other:?}");
@@ -52,6 +56,20 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+fn ioctl(request: &str) -> String {
+    let request = u64::from_str_radix(request.trim_start_matches("0x"), 16).expect("hexadecimal");
+    runtime_tests::ioctl(request).map_or_else(|errno| format!("{errno:?}"), |()| "ok".to_owned())
+}
+
+fn notify(texts: &[&str]) {
+    let socket = std::os::unix::net::UnixDatagram::unbound().expect("socket");
+    let address = std::env::var("NOTIFY_SOCKET").expect("NOTIFY_SOCKET");
+    for text in texts {
+        socket.send_to(text.as_bytes(), &address).expect("send");
+    }
+    wait_forever();
 }
 
 fn echo_tcp(port: &str) {

@@ -26,3 +26,43 @@ pub(crate) fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: recvmsg installed this descriptor for its caller, who passes it here once and forgets it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
+
+/// `ioctl(2)` on standard input with a request of 64 bits, of which the kernel reads the lower half; for requests that
+/// have no argument, or whose argument may be a null pointer.
+pub fn ioctl(request: u64) -> Result<(), Errno> {
+    // SAFETY: the argument is a null pointer, which the kernel answers with EFAULT where it needs memory.
+    let rc = unsafe { libc::syscall(libc::SYS_ioctl, 0, request, std::ptr::null::<u8>()) };
+    Errno::result(rc).map(drop)
+}
+
+/// What a seccomp agent answers to a notified call.
+#[derive(Debug, Clone, Copy)]
+pub enum Answer {
+    /// The kernel goes on with it.
+    Continue,
+    /// It fails with this error.
+    Fail(Errno),
+}
+
+/// Takes one notification from a seccomp listener (seccomp_unotify(2)) and answers it; the number of the call. None when
+/// the last process of the filter has ended, or the call was interrupted.
+pub fn answer_notification(listener: &OwnedFd, answer: impl FnOnce(i32) -> Answer) -> Option<i32> {
+    use std::os::fd::AsRawFd;
+    const RECEIVE: libc::c_ulong = 0xc050_2100;
+    const SEND: libc::c_ulong = 0xc018_2101;
+    // `struct seccomp_notif` and `struct seccomp_notif_resp` of linux/seccomp.h: 80 and 24 bytes.
+    let mut notification = [0_u64; 10];
+    // SAFETY: the kernel writes at most 80 bytes to the array, which has that many and must be zero before.
+    let rc = unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, notification.as_mut_ptr()) };
+    Errno::result(rc).ok()?;
+    let call = notification[2] as u32 as i32;
+    let mut response = [notification[0], 0, 0_u64];
+    response[2] = match answer(call) {
+        // SECCOMP_USER_NOTIF_FLAG_CONTINUE, in the upper half of this word of a little-endian machine.
+        Answer::Continue => 1 << 32,
+        Answer::Fail(errno) => u64::from((-(errno as i32)).cast_unsigned()),
+    };
+    // SAFETY: the kernel reads 24 bytes of the array, which has that many.
+    let rc = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, response.as_ptr()) };
+    Errno::result(rc).ok().map(|_| call)
+}

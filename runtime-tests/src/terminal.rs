@@ -32,6 +32,11 @@ impl ConsoleSocket {
 
     /// The descriptor that the runtime sends, awaited.
     pub fn receive(&self) -> OwnedFd {
+        self.receive_message().1
+    }
+
+    /// The same with the message that it comes with.
+    pub fn receive_message(&self) -> (String, OwnedFd) {
         assert!(
             events::readable(self.listener.as_fd(), events::patience()),
             "nobody connects to the console socket"
@@ -54,7 +59,8 @@ impl ConsoleSocket {
             }
         }
         assert_eq!(fds.len(), 1, "exactly one descriptor comes through the console socket");
-        fds.remove(0)
+        let length = message.bytes;
+        (String::from_utf8_lossy(&name[..length]).into_owned(), fds.remove(0))
     }
 
     /// The master of the container's terminal, as a file.

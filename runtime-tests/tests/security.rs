@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use runtime_tests::{Bundle, Fixture, events, run};
+use nix::errno::Errno;
+use runtime_tests::terminal::ConsoleSocket;
+use runtime_tests::{Answer, Bundle, Fixture, answer_notification, command, events, run};
 use serde_json::{Value, json};
 
 const SETS: &[&str] = &["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
@@ -250,5 +252,155 @@ fn a_dead_container_frees_its_id_for_another() {
         let pid = bundle.pid();
         fixture.run_oci(["delete", "--force", &bundle.id]).ok();
         assert!(events::process_end(pid, events::patience()));
+    }
+}
+
+/// Numbers of this machine's system calls.
+const MKDIR: [i32; 2] = if cfg!(target_arch = "aarch64") { [34, 34] } else { [83, 258] };
+
+/// A seccomp agent: answers all calls of one listener until the last process of the filter has ended, and tells what it
+/// was sent and whether it saw mkdir.
+fn agent(socket: ConsoleSocket, mkdir: Answer) -> std::thread::JoinHandle<(Value, bool)> {
+    std::thread::spawn(move || {
+        let (message, listener) = socket.receive_message();
+        let mut seen = false;
+        // Readable, or hung up when nobody is left.
+        while events::readable(std::os::fd::AsFd::as_fd(&listener), events::patience()) {
+            let answered = answer_notification(&listener, |call| {
+                let is_mkdir = MKDIR.contains(&call);
+                seen |= is_mkdir;
+                if is_mkdir { mkdir } else { Answer::Continue }
+            });
+            if answered.is_none() {
+                break;
+            }
+        }
+        (serde_json::from_str(&message).unwrap(), seen)
+    })
+}
+
+#[test]
+fn seccomp_notifies_the_agent_of_a_rule_and_of_everything() {
+    let fixture = Fixture::new();
+    let rule = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]);
+    // The filter is loaded before the user is taken on without no_new_privs, and right before execve with it.
+    for (number, (default, rules, no_new_privileges)) in [
+        ("SCMP_ACT_ALLOW", rule.clone(), true),
+        ("SCMP_ACT_ALLOW", rule, false),
+        (
+            "SCMP_ACT_ALLOW",
+            json!([{"names": ["mkdir", "mkdirat", "sendmsg", "write"], "action": "SCMP_ACT_NOTIFY"}]),
+            true,
+        ),
+        ("SCMP_ACT_NOTIFY", json!([]), true),
+        ("SCMP_ACT_NOTIFY", json!([{"names": ["read", "brk"], "action": "SCMP_ACT_ALLOW"}]), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = fixture.path().join(format!("agent-{number}"));
+        let agent = agent(ConsoleSocket::new(&path), Answer::Fail(Errno::EUCLEAN));
+        let profile = json!({"defaultAction": default, "architectures": ["SCMP_ARCH_X86_64"], "listenerPath": path,
+            "listenerMetadata": "carried", "syscalls": rules});
+        let bundle = fixture
+            .bundle()
+            .set("/linux/seccomp", profile)
+            .set("/process/noNewPrivileges", json!(no_new_privileges))
+            .script("mkdir /tmp/refused; echo done");
+        let outcome = bundle.run().ok();
+        assert_eq!(outcome.stdout, "done\n", "{default} {number}");
+        assert!(outcome.stderr.contains("tructure needs cleaning"), "{default} {number}: {}", outcome.stderr);
+        let (state, seen) = agent.join().unwrap();
+        assert!(seen, "{default} {number}");
+        assert_eq!((&state["fds"], &state["metadata"]), (&json!(["seccompFd"]), &json!("carried")));
+        assert_eq!(
+            (&state["state"]["id"], &state["state"]["bundle"]),
+            (&json!(bundle.id), &json!(bundle.dir))
+        );
+        assert_eq!(state["pid"], state["state"]["pid"]);
+        assert!(state["ociVersion"].is_string() && state["state"]["status"].is_string(), "{state}");
+    }
+}
+
+#[test]
+fn seccomp_notifies_of_an_exec_ed_and_of_a_created_process() {
+    let fixture = Fixture::new();
+    let path = fixture.path().join("agent");
+    let profile = |default: &str| {
+        json!({"defaultAction": default, "architectures": ["SCMP_ARCH_X86_64"], "listenerPath": path,
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}, {"names": ["read"], "action": "SCMP_ACT_ALLOW"}]})
+    };
+    for default in ["SCMP_ACT_ALLOW", "SCMP_ACT_NOTIFY"] {
+        let init = agent(ConsoleSocket::new(&path), Answer::Continue);
+        let bundle = fixture
+            .bundle()
+            .set("/linux/seccomp", profile(default))
+            .script("mkdir /tmp/init; echo ready; exec /probe wait");
+        let mut lines = bundle.started();
+        assert_eq!(lines.next_line(), "ready");
+        std::fs::remove_file(&path).unwrap();
+        let second = agent(ConsoleSocket::new(&path), Answer::Fail(Errno::EUCLEAN));
+        let outcome = bundle.exec(&["/bin/mkdir", "/tmp/exec"]);
+        assert!(outcome.stderr.contains("tructure needs cleaning"), "{default}: {}", outcome.stderr);
+        let (state, seen) = second.join().unwrap();
+        assert!(seen && state["state"]["status"] == "running", "{state}");
+        assert_ne!(state["pid"], state["state"]["pid"], "the process that joined, and init");
+        bundle.kill_and_wait("KILL");
+        let (state, seen) = init.join().unwrap();
+        assert!(seen && bundle.rootfs().join("tmp/init").exists(), "{state}");
+        std::fs::remove_file(&path).unwrap();
+        fixture.clean_up();
+    }
+}
+
+#[test]
+fn seccomp_without_its_agent_fails_and_leaves_nothing() {
+    let fixture = Fixture::new();
+    for default in ["SCMP_ACT_ALLOW", "SCMP_ACT_NOTIFY"] {
+        let rules = json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]);
+        let profile = json!({"defaultAction": default, "listenerPath": "/nosuch/agent", "syscalls": rules});
+        let bundle = fixture.bundle().set("/linux/seccomp", profile).args(["/bin/true"]);
+        bundle.run().exits(1).says("linux.seccomp.listenerPath /nosuch/agent");
+        fixture.clean_up();
+        fixture.assert_clean();
+    }
+}
+
+#[test]
+fn seccomp_of_every_action_and_flag() {
+    let fixture = Fixture::new();
+    let with = |change: Value| {
+        let mut rule = json!({"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"});
+        rule.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86",
+            "SCMP_ARCH_X32"], "syscalls": [rule]});
+        let bundle =
+            fixture.bundle().set("/linux/seccomp", profile).script("/bin/busybox mkdir /tmp/made; echo $?");
+        let outcome = command::run(&mut bundle.run_command(&[]));
+        fixture.clean_up();
+        outcome
+    };
+    for (action, last) in [
+        ("SCMP_ACT_ERRNO", "1"),
+        ("SCMP_ACT_ALLOW", "0"),
+        ("SCMP_ACT_LOG", "0"),
+        // SIGSYS.
+        ("SCMP_ACT_KILL", "159"),
+        ("SCMP_ACT_KILL_THREAD", "159"),
+        ("SCMP_ACT_KILL_PROCESS", "159"),
+        ("SCMP_ACT_TRAP", "159"),
+        // Nobody traces: ENOSYS.
+        ("SCMP_ACT_TRACE", "1"),
+    ] {
+        let outcome = with(json!({"action": action}));
+        assert_eq!(outcome.stdout.lines().last(), Some(last), "{action}: {}", outcome.stderr);
+    }
+    for flag in ["LOG", "SPEC_ALLOW", "TSYNC"] {
+        let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": [format!("SECCOMP_FILTER_FLAG_{flag}")],
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]});
+        let bundle =
+            fixture.bundle().set("/linux/seccomp", profile).script("/bin/busybox mkdir /tmp/made; echo $?");
+        assert_eq!(bundle.run().ok().stdout, "1\n", "{flag}");
+        fixture.clean_up();
     }
 }

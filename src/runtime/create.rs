@@ -244,7 +244,7 @@ impl Created {
             self.child.channel.send(&ToChild::Start, None).map_err(system)?;
         }
         let (state, pid) = (&self.state, self.child.pid);
-        await_exec(&self.child.channel, |fd| -> Result<(), StartError> {
+        await_exec(&self.child.channel, self.state.init, |fd| -> Result<(), StartError> {
             Ok(notify::send(self.listener.as_ref(), state, Status::Created, pid, fd)?)
         })?;
         self.child.release();
@@ -526,7 +526,13 @@ fn converse(
                 let listener = program.and_then(|program| program.listener.as_ref());
                 notify::send(listener, &half.state, Status::Creating, child.pid, &fd)?;
             }
-            (ToParent::Console | ToParent::Listener | ToParent::Staged { .. }, _) => {}
+            (ToParent::ListenerAt { number }, _) => {
+                let fd = notify::fetch(half.state.init, number)?;
+                let program = plan.process.security.seccomp.as_ref();
+                let listener = program.and_then(|program| program.listener.as_ref());
+                notify::send(listener, &half.state, Status::Creating, child.pid, &fd)?;
+            }
+            (ToParent::Console | ToParent::Listener | ToParent::Listening | ToParent::Staged { .. }, _) => {}
         }
     }
 }

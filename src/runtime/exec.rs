@@ -13,14 +13,14 @@ use super::create::{CreateError, Started, Stdio, check_preserved, send_fd, write
 use super::init::{self, InitError};
 use super::launch::{Child, LaunchError, Side, Target, fail, launch};
 use super::namespaces::{Namespaces, flag};
-use super::notify;
+use super::notify::{self, NotifyError};
 use super::plan::{PlanError, ProcessPlan};
 use super::protocol::{Channel, ToChild, ToParent};
 use super::records;
 use super::rootless::Rootless;
 use super::security::{SecurityError, affinity};
 use super::start::{await_exec, log};
-use super::state::{State, StateError, Status};
+use super::state::{ProcessId, State, StateError, Status};
 use super::validate;
 use crate::error::{ErrorKind, Kind};
 use crate::sys::pty::Pty;
@@ -78,6 +78,9 @@ pub enum ExecError {
     /// What exec has in common with create.
     #[error(transparent)]
     Common(#[from] CreateError),
+    /// The seccomp agent did not get its descriptor.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// Its processors.
     #[error(transparent)]
     Security(#[from] SecurityError),
@@ -95,6 +98,7 @@ impl Kind for ExecError {
             ExecError::Cgroup(source) => source.kind(),
             ExecError::Launch(source) => source.kind(),
             ExecError::Common(source) => source.kind(),
+            ExecError::Notify(source) => source.kind(),
             ExecError::Security(source) => source.kind(),
             ExecError::System(source) => source.kind(),
         }
@@ -223,6 +227,9 @@ fn converse(
                 _ => console = Some(master),
             },
             Some((ToParent::Listener, Some(fd))) => hand_over(&fd)?,
+            Some((ToParent::ListenerAt { number }, _)) => {
+                hand_over(&notify::fetch(ProcessId::of(child.pid), number).map_err(CreateError::from)?)?;
+            }
             Some((ToParent::Log { level, message }, _)) => log(&level, &message),
             Some((ToParent::Failed(failure), _)) => return Err(LaunchError::Container(failure).into()),
             Some((ToParent::Ready, _)) => break,
@@ -230,7 +237,7 @@ fn converse(
         }
     }
     child.channel.send(&ToChild::Start, None).map_err(LaunchError::System)?;
-    await_exec(&child.channel, hand_over)?;
+    await_exec(&child.channel, ProcessId::of(child.pid), hand_over)?;
     Ok(console)
 }
 

@@ -26,7 +26,7 @@ use crate::error::{ErrorKind, Kind};
 use crate::sys::background::close_others;
 use crate::sys::mount::{Attr, FsContext};
 use crate::sys::process::{
-    cloexec_from, exit_now, install_stdio, keep_over_exec, set_parent_death_signal, unshare,
+    cloexec_from, exit_now, install_stdio, keep_over_exec, next_descriptor, set_parent_death_signal, unshare,
 };
 use crate::sys::pty::{self, Pty};
 use crate::sys::{SysError, link, socket};
@@ -344,9 +344,7 @@ pub(super) fn become_user(
     channel: &Channel,
 ) -> Result<CString, InitError> {
     let security = &process.security;
-    if let Some(listener) = security.confine_early()? {
-        send_listener(channel, &listener)?;
-    }
+    confine(security, channel, When::Early)?;
     security.become_user()?;
     if let Err(error) = entered {
         // Where the user fails, too, root's error tells more: the second may come of the filter.
@@ -358,8 +356,35 @@ pub(super) fn become_user(
     Ok(process.program.find()?)
 }
 
-fn send_listener(channel: &Channel, listener: &OwnedFd) -> Result<(), InitError> {
-    channel.send(&ToParent::Listener, Some(listener.as_fd())).map_err(failed("sending the seccomp listener"))
+/// At which of the two places the seccomp filter may be loaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Early,
+    Late,
+}
+
+/// Takes the step, which may load the filter, and hands its listener over.
+fn confine(security: &security::Plan, channel: &Channel, when: When) -> Result<(), InitError> {
+    let loads = security.no_new_privileges == (when == When::Late);
+    let announced = loads && security.seccomp.as_ref().is_some_and(|program| program.notifies_of_sending);
+    let fails = || failed("handing over the seccomp listener");
+    if announced {
+        let number = next_descriptor().map_err(fails())?;
+        channel.send(&ToParent::ListenerAt { number }, None).map_err(fails())?;
+    }
+    let listener = match when {
+        When::Early => security.confine_early()?,
+        When::Late => security.confine_late()?,
+    };
+    match listener {
+        Some(_listener) if announced => {
+            // It comes back when the agent, who has the listener by then, has answered; with whatever answer.
+            let _ = channel.send(&ToParent::Listening, None);
+            Ok(())
+        }
+        Some(listener) => channel.send(&ToParent::Listener, Some(listener.as_fd())).map_err(fails()),
+        None => Ok(()),
+    }
 }
 
 /// Waits for the start; Some: over a new connection to the start socket.
@@ -422,8 +447,6 @@ pub(super) fn exec(
     }
     program::reset_signals().map_err(failed("resetting signals"))?;
     // The filter comes last: it may forbid everything that is done before it.
-    if let Some(listener) = process.security.confine_late()? {
-        send_listener(channel, &listener)?;
-    }
+    confine(&process.security, channel, When::Late)?;
     Err(process.program.exec(executable).into())
 }

@@ -250,11 +250,23 @@ pub fn fail<E: Kind + 'static>(channel: &Channel, step: &str, error: &E) -> ! {
         step: step.into(),
         kind: error.kind(),
         errno: root_errno(error),
-        chain: crate::error::chain(error),
+        chain: shortened(crate::error::chain(error)),
     };
     // The runtime may be gone: then nobody is left to be told.
     let _ = channel.send(&ToParent::Failed(failure), None);
     exit_now(1)
+}
+
+/// A chain that quotes what a configuration holds may be longer than a message (CVE-2021-43784 was of that family).
+fn shortened(mut chain: String) -> String {
+    const MOST: usize = 8 * 1024;
+    if chain.len() > MOST {
+        // The beginning says what was done, the end what the kernel said.
+        let (head, tail) =
+            (chain.floor_char_boundary(MOST / 2), chain.ceil_char_boundary(chain.len() - MOST / 2));
+        chain.replace_range(head..tail, " […] ");
+    }
+    chain
 }
 
 fn root_errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {

@@ -1,14 +1,15 @@
 //! Handing the seccomp notification descriptor to the agent that the configuration names.
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::security::seccomp::Listener;
-use super::state::{State, Status};
+use super::state::{ProcessId, State, Status};
 use crate::error::{ErrorKind, Kind};
-use crate::sys::{SysError, socket};
+use crate::sys::{SysError, pidfd, socket};
 
 /// Why the agent did not get the descriptor.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum NotifyError {
     /// A rule notifies, and the configuration names no agent.
     #[error("the seccomp profile notifies, but linux.seccomp.listenerPath is not set")]
     NoListener,
+    /// The process's descriptor.
+    #[error("taking the seccomp listener from the container's process")]
+    Fetch(#[source] SysError),
     /// The agent's socket.
     #[error("sending the seccomp listener to linux.seccomp.listenerPath {path}")]
     Send {
@@ -31,9 +35,35 @@ impl Kind for NotifyError {
     fn kind(&self) -> ErrorKind {
         match self {
             NotifyError::NoListener => ErrorKind::InvalidInput,
-            NotifyError::Send { source, .. } => source.kind(),
+            NotifyError::Fetch(source) | NotifyError::Send { source, .. } => source.kind(),
         }
     }
+}
+
+/// How long a process may take from announcing its filter to having loaded it.
+const LOAD_MS: u32 = 10_000;
+
+/// Takes the descriptor of a filter that `process` announced and is about to load: such a filter keeps the process
+/// from sending it. The process then stops at its next call until somebody answers.
+pub fn fetch(process: Option<ProcessId>, number: i32) -> Result<OwnedFd, NotifyError> {
+    let ended = || SysError::on("pidfd_getfd", number.to_string())(Errno::ESRCH);
+    let take = || {
+        let process = process.ok_or_else(ended)?;
+        let pidfd = pidfd::open(process.pid)?;
+        // Only now the number cannot go to another process any more.
+        if !process.is_alive() {
+            return Err(ended());
+        }
+        for _ in 0..LOAD_MS {
+            match pidfd::descriptor(&pidfd, number) {
+                // Loading it makes no event that we could wait for; the end of the process does.
+                Err(SysError { errno: Errno::EBADF, .. }) if !pidfd::wait(&pidfd, Some(1))? => {}
+                taken => return taken,
+            }
+        }
+        Err(SysError::on("pidfd_getfd", number.to_string())(Errno::ETIMEDOUT))
+    };
+    take().map_err(NotifyError::Fetch)
 }
 
 /// Sends the descriptor with the container process state (runtime-spec, "The Container Process State").

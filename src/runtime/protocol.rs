@@ -13,6 +13,7 @@
 //!    |       Start may come long before Ready, when init asks for nothing on the way (StartMode::AtOnce)
 //!    |       Await: init takes the next Start from a connection to `start.sock`      |
 //!    |<---------------------------------- Listener + fd -----------------------------| seccomp notify
+//!    |       or ListenerAt{number} before the filter is loaded, and Listening after it
 //!    |<---------------------------------- end of stream: execve succeeded -----------|
 //! ```
 //! `Failed` and `Log` may come at any point; after `Failed` the sender ends.
@@ -63,6 +64,14 @@ pub enum ToParent {
     Console,
     /// The seccomp notification descriptor comes with this.
     Listener,
+    /// A filter that notifies of the very call that would send its descriptor is about to be loaded; the
+    /// descriptor will have this number.
+    ListenerAt {
+        /// In init.
+        number: i32,
+    },
+    /// It is loaded, and the one who is notified let this message through.
+    Listening,
     /// All is set up but the start.
     Ready,
     /// A log record.

@@ -85,7 +85,7 @@ pub fn start(state_root: &Path, id: &str) -> Result<(), StartError> {
     };
     dir.remove_start_socket()?;
     channel.send(&ToChild::Start, None).map_err(LaunchError::System)?;
-    await_exec(&channel, |fd| -> Result<(), StartError> {
+    await_exec(&channel, state.init, |fd| -> Result<(), StartError> {
         let spec = State::load_spec(state_root, id)?;
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let listener = profile.and_then(Listener::of);
@@ -97,8 +97,9 @@ pub fn start(state_root: &Path, id: &str) -> Result<(), StartError> {
 
 /// Waits until the process has executed its program, which closes its side of the channel, or told why not.
 /// `listener` gets the descriptor of a seccomp filter that notifies.
-pub(super) fn await_exec<E: From<LaunchError>>(
+pub(super) fn await_exec<E: From<LaunchError> + From<NotifyError>>(
     channel: &Channel,
+    process: Option<ProcessId>,
     listener: impl Fn(&OwnedFd) -> Result<(), E>,
 ) -> Result<(), E> {
     loop {
@@ -106,6 +107,7 @@ pub(super) fn await_exec<E: From<LaunchError>>(
             None => return Ok(()),
             Some((ToParent::Failed(failure), _)) => return Err(LaunchError::Container(failure).into()),
             Some((ToParent::Listener, Some(fd))) => listener(&fd)?,
+            Some((ToParent::ListenerAt { number }, _)) => listener(&notify::fetch(process, number)?)?,
             Some((ToParent::Log { level, message }, _)) => log(&level, &message),
             Some(_) => {}
         }

@@ -18,6 +18,19 @@ pub fn open(pid: i32) -> Result<OwnedFd, SysError> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd.try_into().unwrap_or(-1)) })
 }
 
+/// pidfd_getfd(2): a descriptor of another process, close-on-exec. Needs the right to trace it (kernel 5.6).
+///
+/// # Errors
+/// EBADF where it has no such descriptor (yet).
+pub fn descriptor(pidfd: impl AsFd, number: i32) -> Result<OwnedFd, SysError> {
+    // SAFETY: the call takes three integers.
+    let fd =
+        Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), number, 0) })
+            .map_err(SysError::on("pidfd_getfd", number.to_string()))?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd.try_into().unwrap_or(-1)) })
+}
+
 /// Sends a signal by number, real-time ones too, to the very process of the descriptor. 0 probes.
 ///
 /// # Errors

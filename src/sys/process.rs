@@ -273,6 +273,12 @@ pub fn install_stdio(fd: impl AsFd, target: i32) -> Result<(), SysError> {
         .map_err(SysError::on("dup2", target.to_string()))
 }
 
+/// The number that the next descriptor of this single-threaded process will have: the lowest free one (open(2)).
+pub fn next_descriptor() -> Result<i32, SysError> {
+    let (next, _) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(SysError::on("pipe2", ""))?;
+    Ok(next.as_raw_fd())
+}
+
 /// Whether the caller of this process handed down the descriptor `number`: it is open and passed exec, which
 /// none that we opened ourselves would.
 pub fn is_inherited(number: i32) -> bool {

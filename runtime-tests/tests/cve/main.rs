@@ -11,6 +11,8 @@ mod a1_engine;
 mod a1_proc;
 mod a1_races;
 mod a1_removal;
+mod a2_identity;
+mod a2_namespaces;
 mod races;
 #[path = "../engine/world.rs"]
 #[allow(dead_code, reason = "shared with the tests of the engine")]

@@ -6,6 +6,7 @@ use super::argv::Flags;
 use super::{Count, Outcome, check_count, words_of};
 use crate::cli::output;
 use crate::runtime::rootfs::options;
+use crate::runtime::security::memory;
 use clap::Parser;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -106,12 +107,20 @@ fn features() -> Value {
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true, "schemata": true, "monitoring": true},
+            "memoryPolicy": {"modes": memory::MODES, "flags": memory::FLAGS},
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true}
         },
-        "annotations": annotations()
+        "annotations": annotations(),
+        "potentiallyUnsafeConfigAnnotations": unsafe_annotations()
     })
+}
+
+/// Annotations of a configuration that change what this runtime does (one that ends with a dot is a prefix).
+fn unsafe_annotations() -> &'static [&'static str] {
+    // The cgroupfs driver reads none.
+    if SYSTEMD { &["org.systemd.property."] } else { &[] }
 }
 
 fn supported_flags() -> Vec<&'static str> {

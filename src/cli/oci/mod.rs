@@ -39,7 +39,7 @@ use words::{Count, Parsed, check_count, given, id, only_id, parse, words_of};
 const NAME: &str = "corten-oci";
 
 /// The version of the runtime specification that configurations are written in.
-const OCI_VERSION: &str = "1.2.0";
+const OCI_VERSION: &str = "1.3.0";
 
 /// Exit code of an unknown verb (urfave/cli).
 const NO_SUCH_VERB: u8 = 3;

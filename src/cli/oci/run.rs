@@ -3,8 +3,9 @@ use super::argv::Flags;
 use super::create::{Attachment, Options, notify_proxy, notify_socket, request};
 use super::foreground::Foreground;
 use super::{Context, Failure, Outcome, only_id, words_of};
-use crate::runtime::create::{StartMode, create};
+use crate::runtime::create::{CreateRequest, Created, StartMode, create};
 use crate::runtime::delete::delete;
+use crate::runtime::sd_notify::Proxy;
 use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -38,8 +39,7 @@ pub(super) fn main(context: &Context, words: &[OsString]) -> Outcome {
 fn detached(context: &Context, id: String, words: Words) -> anyhow::Result<ExitCode> {
     let mut request = request(context, id.clone(), words.options, Attachment::Detached)?;
     request.start = start_mode();
-    let created = create(request)?;
-    let notify = started(context, &id, notify_proxy(context, &id))?;
+    let (created, notify) = created(context, &id, request)?;
     let container = started(context, &id, created.start())?;
     if let Some(notify) = notify {
         notify.wait(container.pid, &container.pidfd)?;
@@ -52,14 +52,26 @@ fn attached(context: &Context, id: String, words: Words) -> anyhow::Result<ExitC
     request.start = start_mode();
     // Before the container exists: a signal that arrives from here on is for it.
     let foreground = Foreground::prepare(!words.no_subreaper)?;
-    let created = create(request)?;
-    let notify = started(context, &id, notify_proxy(context, &id))?;
+    let (created, notify) = created(context, &id, request)?;
     let container = started(context, &id, created.start())?;
     let code = foreground.attend(container, notify)?;
     if !words.keep {
         delete(&context.root, &id, false)?;
     }
     Ok(ExitCode::from(code))
+}
+
+/// The container before its start, and the notify socket that it asked for.
+fn created(context: &Context, id: &str, request: CreateRequest) -> anyhow::Result<(Created, Option<Proxy>)> {
+    let created = create(request)?;
+    match notify_proxy(context, id) {
+        Ok(notify) => Ok((created, notify)),
+        Err(error) => {
+            // It has its record locked.
+            drop(created);
+            started(context, id, Err(error))
+        }
+    }
 }
 
 /// With a notify socket the program must wait until the socket is there.

@@ -23,6 +23,8 @@ pub struct Program {
     flags: Flags,
     /// Who gets the notification descriptor, if a rule notifies.
     pub listener: Option<Listener>,
+    /// The filter notifies of sendmsg(2), by which the listener would be handed over.
+    pub notifies_of_sending: bool,
 }
 
 /// `linux.seccomp.listenerPath` and `listenerMetadata`.
@@ -69,7 +71,11 @@ pub fn compile(profile: &LinuxSeccomp, kept: Option<&Path>) -> Result<Option<Pro
     if rules.is_empty() && profile.default_action() == LinuxSeccompAction::ScmpActAllow {
         return Ok(None);
     }
-    let notifies = rules.iter().any(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify);
+    let by_default = profile.default_action() == LinuxSeccompAction::ScmpActNotify;
+    let mut notifying = rules.iter().filter(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify);
+    let notifies_of_sending =
+        by_default || notifying.clone().any(|rule| rule.names().iter().any(|name| name == "sendmsg"));
+    let notifies = by_default || notifying.next().is_some();
     let cache = kept.and_then(|directory| cache::Slot::of(directory, profile));
     let instructions = match cache.as_ref().and_then(cache::Slot::read) {
         Some(instructions) => instructions,
@@ -85,6 +91,7 @@ pub fn compile(profile: &LinuxSeccomp, kept: Option<&Path>) -> Result<Option<Pro
         instructions,
         flags: flags(profile, notifies)?,
         listener: listener(profile, notifies)?,
+        notifies_of_sending,
     }))
 }
 
@@ -109,11 +116,6 @@ fn build(profile: &LinuxSeccomp, rules: &[LinuxSyscall]) -> Result<Vec<Instructi
 }
 
 fn default_action(profile: &LinuxSeccomp) -> Result<ScmpAction, SecurityError> {
-    let field = "linux.seccomp.defaultAction";
-    if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
-        // Every call of our own on the way to execve would wait for an agent that cannot answer yet.
-        return Err(invalid(field, "SCMP_ACT_NOTIFY cannot be used as default action"));
-    }
     action(profile.default_action(), profile.default_errno_ret(), "linux.seccomp.defaultErrnoRet")
 }
 
@@ -143,10 +145,6 @@ fn add_rule(
     let action = action(rule.action(), rule.errno_ret(), &format!("{field}.errnoRet"))?;
     if rule.names().is_empty() {
         return Err(invalid(format!("{field}.names"), "is empty"));
-    }
-    if action == ScmpAction::Notify && rule.names().iter().any(|name| name == "write") {
-        // The runtime itself writes to its parent after the filter is loaded, to hand over the listener.
-        return Err(invalid(field, "SCMP_ACT_NOTIFY cannot be used for the write syscall"));
     }
     // libseccomp refuses a rule that says what the default says already.
     if action == default {

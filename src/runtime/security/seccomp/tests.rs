@@ -109,16 +109,26 @@ fn calls_newer_than_the_profile_do_not_exist() {
 }
 
 #[test]
-fn notification_needs_a_listener_and_must_not_be_the_default() {
+fn notification_needs_a_listener() {
     let text = |json| compile_json(json).expect_err("refused").to_string();
-    assert_eq!(
-        text(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#),
-        "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action"
-    );
-    assert!(
-        text(r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]}"#)
-            .ends_with("SCMP_ACT_NOTIFY cannot be used for the write syscall")
-    );
+    assert!(text(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#).starts_with("linux.seccomp.listenerPath"));
+    for (json, announced) in [
+        (r#"{"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/a"}"#, true),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/a",
+                "syscalls": [{"names": ["write", "sendmsg"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+            true,
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/a",
+                "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+            false,
+        ),
+    ] {
+        let program = program(json);
+        assert!(program.flags.contains(Flags::NEW_LISTENER), "{json}");
+        assert_eq!(program.notifies_of_sending, announced, "{json}");
+    }
     assert!(
         text(r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}"#)
             .starts_with("linux.seccomp.listenerPath")
