@@ -37,4 +37,4 @@ pub use agent::Agent;
 pub use bundle::Bundle;
 pub use command::{Outcome, run};
 pub use fixture::Fixture;
-pub use sys::{Answer, answer_notification, ioctl};
+pub use sys::{Answer, answer_notification, ioctl, set_inheritable, with_groups};

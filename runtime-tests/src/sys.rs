@@ -66,3 +66,26 @@ pub fn answer_notification(listener: &OwnedFd, answer: impl FnOnce(i32) -> Answe
     let rc = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, response.as_ptr()) };
     Errno::result(rc).ok().map(|_| call)
 }
+
+/// Gives a command these supplementary groups.
+pub fn with_groups(command: &mut std::process::Command, groups: Vec<u32>) -> &mut std::process::Command {
+    use std::os::unix::process::CommandExt;
+    let groups: Vec<nix::unistd::Gid> = groups.into_iter().map(nix::unistd::Gid::from_raw).collect();
+    // SAFETY: setgroups(2) is one system call, and the vector was made before the fork.
+    unsafe { command.pre_exec(move || Ok(nix::unistd::setgroups(&groups)?)) }
+}
+
+/// Gives a file inheritable capabilities, of which bit n is capability n, and the effective flag (setcap(8), `=ei`).
+pub fn set_inheritable(file: &std::path::Path, mask: u32) {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(file.as_os_str().as_bytes()).expect("a path");
+    // `struct vfs_cap_data` of linux/capability.h: revision 2 with the effective flag; permitted and inheritable, low
+    // and high words.
+    let words = [0x0200_0001_u32, 0, mask, 0, 0];
+    let data: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    // SAFETY: both strings end with NUL, and the kernel reads `data.len()` bytes of `data`.
+    let rc = unsafe {
+        libc::setxattr(path.as_ptr(), c"security.capability".as_ptr(), data.as_ptr().cast(), data.len(), 0)
+    };
+    Errno::result(rc).expect("setxattr security.capability");
+}

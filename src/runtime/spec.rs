@@ -196,9 +196,11 @@ fn forgive_process(process: &mut Value) {
     }
     let flags = process.get_mut("scheduler").and_then(|scheduler| scheduler.get_mut("flags"));
     for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
-        // The type spells this one name in another way than the specification.
-        if flag == "SCHED_FLAG_DL_OVERRUN" {
-            *flag = "SCHED_FLAG_D_L_OVERRUN".into();
+        // The type spells these two in another way than the specification.
+        match flag.as_str() {
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+            _ => {}
         }
     }
 }
@@ -245,7 +247,7 @@ mod tests {
     fn what_runc_forgives_is_forgiven() {
         let json = r#"{"hooks": null, "process": {"args": ["sh"], "cwd": "/", "user": null, "future": 1,
             "capabilities": {"bounding": ["CAP_KILL", "CAP_OF_TOMORROW"], "ambient": null},
-            "scheduler": {"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_DL_OVERRUN"]}},
+            "scheduler": {"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_RESET_ON_FORK"]}},
             "root": {"path": "rootfs"}}"#;
         let spec: Spec = parse(json.as_bytes(), Path::new("config.json")).expect("forgiven");
         let process = spec.process().as_ref().expect("given");
