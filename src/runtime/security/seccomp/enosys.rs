@@ -41,8 +41,11 @@ struct Last {
 pub(super) fn prepend(profile: &LinuxSeccomp, program: &mut Vec<Instruction>) {
     let permissive = matches!(
         profile.default_action(),
-        // A tracer can say ENOSYS by itself.
-        LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog | LinuxSeccompAction::ScmpActTrace
+        // A tracer and an agent can say ENOSYS by themselves.
+        LinuxSeccompAction::ScmpActAllow
+            | LinuxSeccompAction::ScmpActLog
+            | LinuxSeccompAction::ScmpActTrace
+            | LinuxSeccompAction::ScmpActNotify
     );
     if permissive || profile.default_errno_ret() == Some(ENOSYS) {
         return;
