@@ -53,7 +53,8 @@ pub fn answer_notification(listener: &OwnedFd, answer: impl FnOnce(i32) -> Answe
     // `struct seccomp_notif` and `struct seccomp_notif_resp` of linux/seccomp.h: 80 and 24 bytes.
     let mut notification = [0_u64; 10];
     // SAFETY: the kernel writes at most 80 bytes to the array, which has that many and must be zero before.
-    let rc = unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, notification.as_mut_ptr()) };
+    let rc =
+        unsafe { libc::syscall(libc::SYS_ioctl, listener.as_raw_fd(), RECEIVE, notification.as_mut_ptr()) };
     Errno::result(rc).ok()?;
     let call = notification[2] as u32 as i32;
     let mut response = [notification[0], 0, 0_u64];
@@ -63,7 +64,7 @@ pub fn answer_notification(listener: &OwnedFd, answer: impl FnOnce(i32) -> Answe
         Answer::Fail(errno) => u64::from((-(errno as i32)).cast_unsigned()),
     };
     // SAFETY: the kernel reads 24 bytes of the array, which has that many.
-    let rc = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, response.as_ptr()) };
+    let rc = unsafe { libc::syscall(libc::SYS_ioctl, listener.as_raw_fd(), SEND, response.as_ptr()) };
     Errno::result(rc).ok().map(|_| call)
 }
 

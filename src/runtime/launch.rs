@@ -262,8 +262,9 @@ fn shortened(mut chain: String) -> String {
     const MOST: usize = 8 * 1024;
     if chain.len() > MOST {
         // The beginning says what was done, the end what the kernel said.
-        let (head, tail) =
-            (chain.floor_char_boundary(MOST / 2), chain.ceil_char_boundary(chain.len() - MOST / 2));
+        let head = (0..=MOST / 2).rfind(|at| chain.is_char_boundary(*at)).unwrap_or(0);
+        let tail = (chain.len() - MOST / 2..chain.len()).find(|at| chain.is_char_boundary(*at));
+        let tail = tail.unwrap_or(chain.len());
         chain.replace_range(head..tail, " […] ");
     }
     chain

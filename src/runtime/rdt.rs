@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind as Io;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::statfs;
+use nix::sys::statfs::{FsType, statfs};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use crate::sys::SysError;
 /// Where the kernel's documentation mounts it.
 const MOUNT_POINT: &str = "/sys/fs/resctrl";
 /// `RDTGROUP_SUPER_MAGIC` of linux/magic.h.
-const MAGIC: i64 = 0x0765_5821;
+const MAGIC: i32 = 0x0765_5821;
 
 /// Why there is no resctrl group for a container.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +120,7 @@ pub struct Plan {
 
 /// The mount point of resctrl, on the host.
 pub fn mount_point() -> Result<PathBuf, RdtError> {
-    if statfs(MOUNT_POINT).is_ok_and(|status| status.filesystem_type().0 as i64 == MAGIC) {
+    if statfs(MOUNT_POINT).is_ok_and(|status| status.filesystem_type() == FsType(MAGIC as _)) {
         return Ok(MOUNT_POINT.into());
     }
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -184,7 +184,8 @@ fn lines(wanted: &LinuxIntelRdt, root: &Path) -> Result<Vec<String>, RdtError> {
         }
         let missing = root.join(info);
         // With code and data prioritisation there are two resources in place of L3.
-        if !missing.exists() && !(field == "l3CacheSchema" && root.join("info/L3CODE").exists()) {
+        let split = field == "l3CacheSchema" && root.join("info/L3CODE").exists();
+        if !split && !missing.exists() {
             return Err(RdtError::NotOffered { field, missing });
         }
         one_line(field, line)?;

@@ -208,8 +208,9 @@ mod tests {
     #[test]
     fn what_others_can_write_is_neither_read_nor_written() {
         use std::os::unix::fs::PermissionsExt;
-        let mode =
-            |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        let mode = |path: &Path, mode| {
+            File::open(path).unwrap().set_permissions(PermissionsExt::from_mode(mode)).unwrap()
+        };
         let above = tempfile::tempdir().unwrap();
         let directory = above.path().join("seccomp");
         let slot = Slot::of(&directory, &profile("read")).unwrap();
