@@ -1,5 +1,4 @@
 //! Adding a process to a running container.
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use super::launch::{Child, LaunchError, Side, Target, fail, launch};
 use super::namespaces::{Namespaces, flag};
 use super::notify::{self, NotifyError};
 use super::plan::{PlanError, ProcessPlan};
+use super::program::Found;
 use super::protocol::{Channel, ToChild, ToParent};
 use super::records;
 use super::rootless::Rootless;
@@ -251,14 +251,14 @@ fn run(
 ) -> ! {
     let _records = records::forward(channel);
     let settled = affinity.settle().map_err(InitError::from);
-    let ready = settled.and_then(|()| set_up(plan, channel, request, state)).and_then(|executable| {
+    let ready = settled.and_then(|()| set_up(plan, channel, request, state)).and_then(|found| {
         channel.send(&ToParent::Ready, None).map_err(LaunchError::System)?;
         match channel.receive::<ToChild>().map_err(LaunchError::System)? {
             Some((ToChild::Start, _)) => {}
             _ => crate::sys::process::exit_now(1),
         }
         init::disarm()?;
-        init::exec(plan, channel, request.preserve_fds, &executable)
+        init::exec(plan, channel, request.preserve_fds, &found)
     });
     match ready {
         Ok(never) => match never {},
@@ -271,7 +271,7 @@ fn set_up(
     channel: &Channel,
     request: &ExecRequest,
     state: &State,
-) -> Result<CString, InitError> {
+) -> Result<Found, InitError> {
     setsid().map_err(SysError::on("setsid", "")).map_err(init::failed("making a new session"))?;
     if state.namespaces & flag::USER != 0 {
         init::become_namespace_root()?;
@@ -285,6 +285,6 @@ fn set_up(
     };
     init::attach_stdio(&request.stdio, terminal)?;
     let procfs = init::procfs_for_labels(plan)?;
-    let entered = init::prepare_user(plan, procfs.as_ref().map(AsFd::as_fd))?;
-    init::become_user(plan, entered, channel)
+    let prepared = init::prepare_user(plan, procfs.as_ref().map(AsFd::as_fd))?;
+    init::become_user(plan, prepared, channel)
 }

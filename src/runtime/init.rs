@@ -1,7 +1,6 @@
 //! The container's side: what the new process does between its birth and its program.
 //!
 //! The order is the point; each step says before which other it must come.
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use super::hooks::{self, HookError, Phase};
 use super::launch::{LaunchError, fail, hide};
 use super::namespaces::flag;
 use super::plan::{Plan, ProcessPlan};
-use super::program::{self, EXEC_STEP, ProgramError};
+use super::program::{self, EXEC_STEP, Found, ProgramError};
 use super::protocol::{Channel, ToChild, ToParent};
 use super::records;
 use super::rootfs::{self, HostSources, MountFacts, Prepared, RootSource, RootfsError};
@@ -30,6 +29,7 @@ use crate::sys::process::{
 };
 use crate::sys::pty::{self, Pty};
 use crate::sys::{SysError, link, socket};
+use std::ffi::CString;
 
 /// What can fail on the container's side.
 #[derive(Debug, thiserror::Error)]
@@ -118,24 +118,24 @@ pub(super) fn run(
 ) -> ! {
     let channel = Arc::new(channel);
     let _records = records::forward(&channel);
-    let ready = set_up(&plan, &channel, request, state, mounts).and_then(|entered| {
+    let ready = set_up(&plan, &channel, request, state, mounts).and_then(|prepared| {
         // While it waits, other processes of the container may look into it: the runtime's descriptors, its
         // state directory among them, are a way to the host (CVE-2016-9962).
         let first = 3 + i32::try_from(request.preserve_fds).unwrap_or(0);
         close_others(first, &[channel.as_fd()]).map_err(failed("closing the runtime's descriptors"))?;
-        let executable = become_user(&plan.process, entered, &channel)?;
+        let found = become_user(&plan.process, prepared, &channel)?;
         channel.send(&ToParent::Ready, None).map_err(failed("reporting that the container is ready"))?;
-        Ok(executable)
+        Ok(found)
     });
     let error = match ready {
-        Ok(executable) => match await_start(&channel) {
+        Ok(found) => match await_start(&channel) {
             Ok(Some(starter)) => {
                 let starter = Arc::new(starter);
                 let _records = records::forward(&starter);
-                let error = execute(&plan, &starter, request, state, &executable);
+                let error = execute(&plan, &starter, request, state, &found);
                 fail(&starter, error.step("starting the program"), &error)
             }
-            Ok(None) => execute(&plan, &channel, request, state, &executable),
+            Ok(None) => execute(&plan, &channel, request, state, &found),
             Err(error) => error,
         },
         Err(error) => error,
@@ -150,7 +150,7 @@ fn set_up(
     request: &CreateRequest,
     state: &State,
     mounts: HostMounts,
-) -> Result<EnteredCwd, InitError> {
+) -> Result<PreparedUser, InitError> {
     become_root(plan, channel)?;
     if plan.namespaces.new & flag::CGROUP != 0 {
         // After the placement: the root of the namespace is the cgroup that we are in now.
@@ -311,14 +311,20 @@ pub(super) fn procfs_for_labels(process: &ProcessPlan) -> Result<Option<OwnedFd>
         .map_err(failed("mounting a procfs for security labels"))
 }
 
-/// What became of entering `process.cwd` with root's rights.
-pub(super) type EnteredCwd = Result<(), ProgramError>;
+/// What is known of the container's user before it takes over.
+#[derive(Debug)]
+pub(super) struct PreparedUser {
+    /// What became of entering `process.cwd` with root's rights.
+    entered: Result<(), ProgramError>,
+    /// [`Found::home`].
+    home: Option<CString>,
+}
 
 /// The last steps before the filter, for init and exec alike.
 pub(super) fn prepare_user(
     process: &ProcessPlan,
     procfs: Option<BorrowedFd<'_>>,
-) -> Result<EnteredCwd, InitError> {
+) -> Result<PreparedUser, InitError> {
     let security = &process.security;
     if !security.labels.is_empty() {
         let procfs = procfs.ok_or(InitError::NoProc)?;
@@ -331,7 +337,7 @@ pub(super) fn prepare_user(
     // Nothing of the host's may be open in the program (CVE-2024-21626), whoever forgot to mark it; what is opened
     // from here on is marked.
     cloexec_from(3).map_err(failed("closing descriptors"))?;
-    Ok(entered)
+    Ok(PreparedUser { entered, home: process.program.home_of(security.user.uid) })
 }
 
 /// The filter, unless it comes last, then the container's user, for init and exec alike; returns the file to execute.
@@ -340,20 +346,20 @@ pub(super) fn prepare_user(
 /// before this.
 pub(super) fn become_user(
     process: &ProcessPlan,
-    entered: EnteredCwd,
+    prepared: PreparedUser,
     channel: &Channel,
-) -> Result<CString, InitError> {
+) -> Result<Found, InitError> {
     let security = &process.security;
     confine(security, channel, When::Early)?;
     security.become_user()?;
-    if let Err(error) = entered {
+    if let Err(error) = prepared.entered {
         // Where the user fails, too, root's error tells more: the second may come of the filter.
         program::enter_cwd(&process.cwd).map_err(|_| error)?;
     }
     // A change of identity clears it.
     set_parent_death_signal(Some(nix::sys::signal::Signal::SIGKILL))
         .map_err(failed("asking for a death signal"))?;
-    Ok(process.program.find()?)
+    Ok(Found { path: process.program.find()?, home: prepared.home })
 }
 
 /// At which of the two places the seccomp filter may be loaded.
@@ -419,7 +425,7 @@ fn execute(
     channel: &Channel,
     request: &CreateRequest,
     state: &State,
-    executable: &CString,
+    found: &Found,
 ) -> InitError {
     let run = || -> Result<std::convert::Infallible, InitError> {
         if let Some(hooks) = plan.hooks.as_ref().and_then(|hooks| hooks.start_container().as_deref()) {
@@ -427,7 +433,7 @@ fn execute(
             state.init = Some(super::state::ProcessId { pid: nix::unistd::getpid().as_raw(), start_time: 0 });
             hooks::run_all(Phase::StartContainer, Some(hooks), &state.oci_json(Status::Created))?;
         }
-        exec(&plan.process, channel, request.preserve_fds, executable)
+        exec(&plan.process, channel, request.preserve_fds, found)
     };
     match run() {
         Ok(never) => match never {},
@@ -440,7 +446,7 @@ pub(super) fn exec(
     process: &ProcessPlan,
     channel: &Channel,
     preserve_fds: u32,
-    executable: &CString,
+    found: &Found,
 ) -> Result<std::convert::Infallible, InitError> {
     for number in (3..).take(preserve_fds as usize) {
         keep_over_exec(number).map_err(failed("preserving descriptors"))?;
@@ -448,5 +454,5 @@ pub(super) fn exec(
     program::reset_signals().map_err(failed("resetting signals"))?;
     // The filter comes last: it may forbid everything that is done before it.
     confine(&process.security, channel, When::Late)?;
-    Err(process.program.exec(executable).into())
+    Err(process.program.exec(found).into())
 }

@@ -1,4 +1,5 @@
 //! Finding and executing the container's program.
+mod home;
 mod image;
 
 use image::Image;
@@ -104,6 +105,15 @@ impl Kind for ProgramError {
     }
 }
 
+/// What execve(2) gets besides `process.args` and `process.env`, found in the container.
+#[derive(Debug)]
+pub struct Found {
+    /// The file to execute.
+    pub path: CString,
+    /// Of the user, if the environment names none.
+    pub home: Option<CString>,
+}
+
 /// `process.args` and `process.env` as execve(2) takes them.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -113,7 +123,7 @@ pub struct Program {
 
 impl Program {
     /// Checks them. Of a variable that stands twice the last counts, as with runc. `HOME` is added by
-    /// [`Program::default_home`].
+    /// [`Program::home_of`].
     pub fn plan(args: &[String], env: &[String]) -> Result<Program, ProgramError> {
         let c_strings = |field, list: &[String]| {
             list.iter()
@@ -137,13 +147,15 @@ impl Program {
         self.env.iter().find_map(|entry| entry.to_bytes().strip_prefix(prefix.as_slice()))
     }
 
-    /// Sets `HOME` when the environment has none.
-    pub fn default_home(&mut self, home: &[u8]) {
-        if self.variable("HOME").is_none_or(<[u8]>::is_empty) {
-            self.env.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
-            // A home directory is read from a text file's line: it has no NUL.
-            self.env.extend(CString::new([b"HOME=", home].concat()).ok());
+    /// `HOME=DIR` for a user of the container whose root is this process's, if the environment has none: the home
+    /// directory in `/etc/passwd`, or `/`.
+    pub fn home_of(&self, uid: u32) -> Option<CString> {
+        if self.variable("HOME").is_some_and(|home| !home.is_empty()) {
+            return None;
         }
+        let home = home::read(uid).unwrap_or_else(|| b"/".to_vec());
+        // A file may hold a NUL.
+        CString::new([b"HOME=", home.as_slice()].concat()).ok()
     }
 
     /// Adds or replaces a variable.
@@ -191,8 +203,14 @@ impl Program {
     }
 
     /// Executes it; returns only on failure.
-    pub fn exec(&self, path: &CString) -> ProgramError {
-        let source = execve(path, &self.args, &self.env);
+    pub fn exec(&self, found: &Found) -> ProgramError {
+        let path = &found.path;
+        let mut env = self.env.clone();
+        if let Some(home) = &found.home {
+            env.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
+            env.push(home.clone());
+        }
+        let source = execve(path, &self.args, &env);
         let shown = path.to_string_lossy().into_owned();
         let hint = hint(Path::new(OsStr::from_bytes(path.to_bytes())), source.errno);
         ProgramError::Exec { path: shown, hint, source }
@@ -298,12 +316,19 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_doubled_variable_counts_and_home_is_a_default() {
-        let mut program = program(&["x"], &["A=1", "B=2", "A=3"]);
-        program.default_home(b"/root");
-        program.default_home(b"/other");
+    fn the_last_of_a_doubled_variable_counts() {
+        let program = program(&["x"], &["A=1", "B=2", "A=3"]);
         let env: Vec<_> = program.env.iter().map(|entry| entry.to_str().unwrap()).collect();
-        assert_eq!(env, ["B=2", "A=3", "HOME=/root"]);
+        assert_eq!(env, ["B=2", "A=3"]);
+    }
+
+    #[test]
+    fn a_home_is_looked_for_when_the_environment_has_none() {
+        assert_eq!(program(&["x"], &["HOME=/h"]).home_of(0), None);
+        let nobody = u32::MAX - 7;
+        for env in [&["HOME="][..], &[]] {
+            assert_eq!(program(&["x"], env).home_of(nobody).as_deref(), Some(c"HOME=/"));
+        }
     }
 
     #[test]

@@ -79,10 +79,10 @@ impl Kind for SpecError {
     }
 }
 
-/// Reads `config.json` of a bundle. Unknown fields are ignored, as in runc. The values are not checked
+/// Reads the configuration `name` of a bundle, `config.json` as a rule. Unknown fields are ignored, as in runc. The values are not checked
 /// against each other: that is `validate::check`.
-pub fn load(bundle: &Path) -> Result<Spec, SpecError> {
-    let path = bundle.join("config.json");
+pub fn load(bundle: &Path, name: &Path) -> Result<Spec, SpecError> {
+    let path = bundle.join(name);
     parse(&read(&path)?, &path)
 }
 
@@ -282,11 +282,11 @@ mod tests {
     #[test]
     fn a_missing_file_and_an_endless_one_are_told() {
         let bundle = tempfile::tempdir().expect("a directory");
-        let error = load(bundle.path()).expect_err("empty");
+        let error = load(bundle.path(), Path::new("config.json")).expect_err("empty");
         assert!(error.to_string().ends_with("config.json not found"), "{error}");
         assert_eq!(error.kind(), ErrorKind::NotFound);
         std::os::unix::fs::symlink("/dev/zero", bundle.path().join("config.json")).expect("a link");
-        assert!(matches!(load(bundle.path()), Err(SpecError::TooLarge { .. })));
+        assert!(matches!(load(bundle.path(), Path::new("config.json")), Err(SpecError::TooLarge { .. })));
     }
 
     #[test]

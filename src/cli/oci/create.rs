@@ -27,6 +27,9 @@ pub(super) struct Options {
     /// Path to the root of the bundle directory, defaults to the current directory
     #[arg(long, short, value_name = "DIR", value_parser = super::words::path())]
     bundle: Option<PathBuf>,
+    /// Name of the configuration in the bundle, or its absolute path (crun's flag)
+    #[arg(long, short = 'f', value_name = "FILE", default_value = "config.json")]
+    config: PathBuf,
     /// Path to an AF_UNIX socket which will receive a file descriptor referencing the master end of the
     /// console's pseudoterminal
     #[arg(long, value_name = "SOCKET", value_parser = super::words::path())]
@@ -74,7 +77,7 @@ pub(super) fn request(
     attachment: Attachment,
 ) -> anyhow::Result<CreateRequest> {
     let bundle = absolute(given(options.bundle).as_deref().unwrap_or(Path::new(".")))?;
-    let mut spec = spec::load(&bundle)?;
+    let mut spec = spec::load(&bundle, &options.config)?;
     let preserve_fds = options.preserve_fds + adopt_listen_fds(&mut spec);
     let wants_terminal = spec.process().as_ref().and_then(Process::terminal).unwrap_or(false);
     let stdio = stdio(wants_terminal, attachment, options.console_socket)?;
