@@ -43,6 +43,8 @@ check "crictl and critest" scripts/cri-tools.sh
 check "the aws command and boto3" scripts/aws-tools.sh
 count "tests on this machine" cargo test --quiet --package runtime-tests --no-fail-fast
 check "conformance with Kubernetes' CRI" scripts/critest.sh
+check "conformance with the OCI runtime-tools" scripts/conformance.sh
+check "crun's own tests" scripts/crun-tests.sh
 count "fuzz targets, a short run" scripts/fuzz.sh 8
 count "tests in the virtual machine (cgroup v2)" scripts/vm-test.sh
 
