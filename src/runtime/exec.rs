@@ -228,7 +228,8 @@ fn converse(
             },
             Some((ToParent::Listener, Some(fd))) => hand_over(&fd)?,
             Some((ToParent::ListenerAt { number }, _)) => {
-                hand_over(&notify::fetch(ProcessId::of(child.pid), number).map_err(CreateError::from)?)?;
+                let process = ProcessId::of(child.pid)?;
+                hand_over(&notify::fetch(process, number).map_err(CreateError::from)?)?;
             }
             Some((ToParent::Log { level, message }, _)) => log(&level, &message),
             Some((ToParent::Failed(failure), _)) => return Err(LaunchError::Container(failure).into()),
@@ -237,7 +238,7 @@ fn converse(
         }
     }
     child.channel.send(&ToChild::Start, None).map_err(LaunchError::System)?;
-    await_exec(&child.channel, ProcessId::of(child.pid), hand_over)?;
+    await_exec(&child.channel, ProcessId::of(child.pid)?, hand_over)?;
     Ok(console)
 }
 

@@ -51,7 +51,7 @@ pub fn fetch(process: Option<ProcessId>, number: i32) -> Result<OwnedFd, NotifyE
         let process = process.ok_or_else(ended)?;
         let pidfd = pidfd::open(process.pid)?;
         // Only now the number cannot go to another process any more.
-        if !process.is_alive() {
+        if !process.is_alive()? {
             return Err(ended());
         }
         for _ in 0..LOAD_MS {
