@@ -404,7 +404,8 @@ fn make(
         rdt.make()?;
     }
     let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let cgroup = Cgroup::create(host, &half.state.cgroup, resources, request.rootless)?;
+    let annotations = request.spec.annotations().as_ref();
+    let cgroup = Cgroup::create(host, &half.state.cgroup, resources, annotations, request.rootless)?;
     // Not before: where it fails it leaves nothing, and cgroups that are in use are another container's, whose
     // processes discarding ours must not kill.
     half.cgroup_began = true;

@@ -183,6 +183,14 @@ fn salvage(id: &str, dir: &StateDir) -> Result<(), DeleteError> {
 
 /// Kills what is left in the cgroup, then removes it.
 pub(super) fn remove_cgroup(state: &State) -> Result<(), cgroup::Error> {
+    if state.cgroup.unit.is_some() {
+        let cgroup = Cgroup::open(&state.cgroup)?;
+        // First, because systemd asks them to end and waits for that.
+        if !cgroup.pids()?.is_empty() {
+            cgroup.kill_all()?;
+        }
+        return cgroup.remove();
+    }
     // Most often all have ended: then one call for each hierarchy is enough.
     if cgroup::remove_empty(&state.cgroup) {
         return Ok(());

@@ -16,7 +16,7 @@ use nix::unistd::{Pid, pipe2};
 
 use super::cgroup::Placement;
 use super::namespaces::{NamespaceError, Namespaces, flag};
-use super::protocol::{Channel, Failure, ToParent};
+use super::protocol::{Channel, Failure, ToChild, ToParent};
 use super::security::{SecurityError, rlimits};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::process::{Clone3, Exit, Forked, clone3, exit_now, set_parent_death_signal, setns, wait};
@@ -37,6 +37,9 @@ pub enum LaunchError {
     /// The process's OOM score.
     #[error(transparent)]
     Limits(#[from] SecurityError),
+    /// systemd did not move the new process into its cgroup.
+    #[error("entering the container's unit")]
+    Attach(#[source] Box<super::cgroup::Error>),
     /// The container's side failed.
     #[error(transparent)]
     Container(#[from] Failure),
@@ -58,6 +61,7 @@ impl Kind for LaunchError {
             LaunchError::System(source) | LaunchError::Placement(source) => source.kind(),
             LaunchError::Namespace(source) => source.kind(),
             LaunchError::Limits(source) => source.kind(),
+            LaunchError::Attach(source) => source.kind(),
             LaunchError::Container(failure) => failure.kind(),
             LaunchError::Stillborn | LaunchError::Vanished { .. } => ErrorKind::System,
         }
@@ -146,7 +150,8 @@ pub fn launch(target: &Target<'_>) -> Result<Side, LaunchError> {
     })? {
         Forked::Child => {
             drop(ours);
-            let entered = if staged { stage(target, &joins, &theirs) } else { arrive(target, &joins) };
+            let entered =
+                if staged { stage(target, &joins, &theirs) } else { arrive(target, &joins, &theirs) };
             match entered {
                 Ok(()) => Ok(Side::Init(theirs)),
                 Err(error) => fail(&theirs, "entering namespaces and cgroups", &error),
@@ -154,6 +159,12 @@ pub fn launch(target: &Target<'_>) -> Result<Side, LaunchError> {
         }
         Forked::Parent { pid, pidfd } => {
             drop(theirs);
+            if let Err(error) = attach(&target.placement, pid, &ours) {
+                // It waits, and may have been moved nowhere.
+                let _ = pidfd::send_signal(&pidfd, Signal::SIGKILL as i32);
+                let _ = wait(pid);
+                return Err(error);
+            }
             if !staged {
                 return Ok(Side::Parent(Child { pid, pidfd, channel: ours, heard: false, armed: true }));
             }
@@ -179,8 +190,16 @@ fn staged_child(channel: &Channel) -> Result<Pid, LaunchError> {
     }
 }
 
+/// Where only systemd may put the new process into its cgroup: has that done, and tells the process.
+fn attach(placement: &Placement, pid: Pid, channel: &Channel) -> Result<(), LaunchError> {
+    if placement.attach(pid.as_raw()).map_err(Box::new).map_err(LaunchError::Attach)? {
+        channel.send(&ToChild::Go, None)?;
+    }
+    Ok(())
+}
+
 /// What every new process does first.
-fn arrive(target: &Target<'_>, joins: &[OwnedFd]) -> Result<(), LaunchError> {
+fn arrive(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<(), LaunchError> {
     // The runtime may be killed at any point; a half-made init goes with it.
     set_parent_death_signal(Some(Signal::SIGKILL))?;
     if let Some(value) = target.oom_score_adj {
@@ -193,6 +212,10 @@ fn arrive(target: &Target<'_>, joins: &[OwnedFd]) -> Result<(), LaunchError> {
         hide()?;
     }
     place(&target.placement)?;
+    if target.placement.unit.is_some() && !matches!(channel.receive()?, Some((ToChild::Go, _))) {
+        // The runtime has ended.
+        exit_now(1);
+    }
     target.namespaces.enter(joins)?;
     Ok(())
 }
@@ -217,7 +240,7 @@ fn place(placement: &Placement) -> Result<(), LaunchError> {
 
 /// Runs in the stage; returns only in init, its child and then its parent's.
 fn stage(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<(), LaunchError> {
-    arrive(target, joins)?;
+    arrive(target, joins, channel)?;
     if let Some((process, flags)) = &target.of_process {
         setns(process, *flags)?;
     }

@@ -56,13 +56,13 @@ impl TaskCgroup {
     /// Makes the task's cgroups with its limits; in one that is there the limits are set.
     pub(super) fn make(&self, limits: Option<&LinuxResources>) -> Result<(), EngineError> {
         let host = Host::detect()?;
-        Cgroup::create(&host, &self.own, limits, Rootless::No)?;
+        Cgroup::create(&host, &self.own, limits, None, Rootless::No)?;
         Ok(())
     }
 
     /// Makes those of the pause process.
     pub(super) fn make_pause(&self) -> Result<Cgroup, EngineError> {
-        Ok(Cgroup::create(&Host::detect()?, &self.pause, None, Rootless::No)?)
+        Ok(Cgroup::create(&Host::detect()?, &self.pause, None, None, Rootless::No)?)
     }
 
     /// The task's cgroups, as far as they are there.

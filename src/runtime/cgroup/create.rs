@@ -1,4 +1,6 @@
 //! Making cgroups and setting limits.
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -7,7 +9,7 @@ use oci_spec::runtime::LinuxResources;
 use super::dir::{self, Dir};
 use super::host::{Controller, Mode, Version};
 use super::values::{self, Set, Sets, Tolerance};
-use super::{Cgroup, Error, Paths, Result, devices};
+use super::{Cgroup, Error, Paths, Result, devices, systemd};
 use crate::runtime::rootless::Rootless;
 use crate::sys::SysError;
 
@@ -45,7 +47,46 @@ impl Drop for Made {
 pub(super) fn create(
     paths: &Paths,
     resources: Option<&LinuxResources>,
+    annotations: Option<&HashMap<String, String>>,
     rootless: Rootless,
+) -> Result<Cgroup> {
+    let Some(unit) = &paths.unit else { return make(paths, resources, rootless, None) };
+    let resources = resources.map(by_systemd);
+    let resources = resources.as_deref();
+    let host = host_version(paths.mode);
+    let placeholder = systemd::start(systemd::Request { unit, host, resources, annotations })?;
+    let pid = placeholder.pid().as_raw();
+    match make(paths, resources, rootless, Some(pid)) {
+        Ok(cgroup) => Ok(Cgroup { placeholder: Some(placeholder), ..cgroup }),
+        Err(error) => {
+            drop(placeholder);
+            systemd::discard(unit);
+            Err(error)
+        }
+    }
+}
+
+fn host_version(mode: Mode) -> Version {
+    if mode == Mode::Unified { Version::V2 } else { Version::V1 }
+}
+
+/// Limits with the quota that systemd makes of theirs, so that file and property do not differ (as runc).
+fn by_systemd(resources: &LinuxResources) -> Cow<'_, LinuxResources> {
+    let Some(cpu) = resources.cpu() else { return Cow::Borrowed(resources) };
+    let Some(quota) = cpu.quota().filter(|quota| *quota > 0) else { return Cow::Borrowed(resources) };
+    let mut resources = resources.clone();
+    let mut cpu = cpu.clone();
+    cpu.set_quota(Some(systemd::rounded(quota, cpu.period().unwrap_or(0))));
+    resources.set_cpu(Some(cpu));
+    Cow::Owned(resources)
+}
+
+/// Makes the cgroups. `placeholder`: systemd has made some of them, or all, with this process in them.
+fn make(
+    paths: &Paths,
+    resources: Option<&LinuxResources>,
+    rootless: Rootless,
+    placeholder: Option<i32>,
 ) -> Result<Cgroup> {
     let mut made = Made::default();
     let mut dirs = Vec::with_capacity(paths.hierarchies.len());
@@ -62,9 +103,10 @@ pub(super) fn create(
             Ok(new) => {
                 let dir = Dir::open(hierarchy)?;
                 if !new {
-                    dir.check_empty()?;
+                    dir.check_empty_but(placeholder)?;
                 }
-                dirs.push((dir, new));
+                // A unit of systemd is new, and so are its cgroups.
+                dirs.push((dir, new || placeholder.is_some()));
             }
             Err(Error::System(error)) if !paths.explicit && is_refusal(&error) && rootless.forgives() => {
                 tracing::debug!(%error, "do without a cgroup that a rootless runtime may not make");
@@ -75,7 +117,8 @@ pub(super) fn create(
     }
     let reused = dirs.iter().any(|(_, new)| !new);
     let dirs = dirs.into_iter().map(|(dir, _)| dir).collect();
-    let cgroup = Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused, refused };
+    let cgroup =
+        Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused, refused, placeholder: None };
     if let Some(cpuset) = cgroup.dirs.iter().find(|dir| dir.has(Controller::Cpuset)) {
         let cpu = resources.and_then(|resources| resources.cpu().as_ref());
         let given = |list: Option<&Option<String>>| {
@@ -96,7 +139,8 @@ pub(super) fn restrict_devices(
     resources: Option<&LinuxResources>,
     rootless: Rootless,
 ) -> Result<()> {
-    match devices::restrict(cgroup, resources, cgroup.reused) {
+    // systemd's own program goes: it may be about another set of devices (see its `Policy::allowed`).
+    match devices::restrict(cgroup, resources, cgroup.reused || cgroup.paths.unit.is_some()) {
         // Neither device nodes nor programs are for the rootless; their user namespace keeps devices shut.
         Err(error) if !matches!(error, Error::Invalid { .. }) && rootless.forgives() => {
             tracing::debug!(%error, "leave devices unrestricted");
@@ -221,6 +265,61 @@ fn settle_type(dir: &Dir, resources: Option<&LinuxResources>) -> Result<()> {
         dir.write("cgroup.type", "threaded")?;
     }
     Ok(())
+}
+
+/// See [`Cgroup::update`].
+pub(super) fn update(cgroup: &Cgroup, resources: &LinuxResources) -> Result<()> {
+    let Some(unit) = &cgroup.paths.unit else { return limit(cgroup, resources) };
+    if let (Mode::Unified, Some(dir)) = (cgroup.mode, cgroup.v2()) {
+        // Before systemd is told, because that sets the limit.
+        current(dir, resources)?;
+    }
+    let resources = by_systemd(resources);
+    let whole = with_both_of_quota(cgroup, &resources)?;
+    let host = host_version(cgroup.mode);
+    if host == Version::V2 {
+        systemd::set(unit, host, &whole)?;
+    } else {
+        // On v1 systemd takes all devices away and gives some back, whatever is set (as runc).
+        let freeze = !cgroup.frozen()? && cgroup.dir_of(Controller::Freezer).is_some();
+        if freeze {
+            cgroup.freeze()?;
+        }
+        let outcome = systemd::set(unit, host, &whole);
+        if freeze {
+            cgroup.thaw()?;
+        }
+        outcome?;
+    }
+    limit(cgroup, &whole)
+}
+
+/// systemd derives its quota from quota and period: the one that is not given is taken from the cgroup.
+fn with_both_of_quota<'r>(cgroup: &Cgroup, resources: &'r LinuxResources) -> Result<Cow<'r, LinuxResources>> {
+    let Some(cpu) = resources.cpu() else { return Ok(Cow::Borrowed(resources)) };
+    let quota = cpu.quota().filter(|quota| *quota != 0);
+    let period = cpu.period().filter(|period| *period != 0);
+    if quota.is_some() == period.is_some() {
+        return Ok(Cow::Borrowed(resources));
+    }
+    let Some(dir) = cgroup.dir_of(Controller::Cpu) else { return Ok(Cow::Borrowed(resources)) };
+    let text = match cgroup.mode {
+        Mode::Unified => existing(dir, "cpu.max")?.unwrap_or_default(),
+        Mode::V1 | Mode::Hybrid => {
+            let file = |name| existing(dir, name).map(Option::unwrap_or_default);
+            format!("{} {}", file("cpu.cfs_quota_us")?.trim_end(), file("cpu.cfs_period_us")?)
+        }
+    };
+    let mut words = text.split_ascii_whitespace();
+    // `max` is no number.
+    let old_quota = words.next().and_then(|word| word.parse().ok()).unwrap_or(-1);
+    let old_period = words.next().and_then(|word| word.parse().ok());
+    let mut cpu = cpu.clone();
+    cpu.set_quota(Some(quota.unwrap_or(old_quota)));
+    cpu.set_period(period.or(old_period));
+    let mut resources = resources.clone();
+    resources.set_cpu(Some(cpu));
+    Ok(Cow::Owned(by_systemd(&resources).into_owned()))
 }
 
 /// Sets all limits of `resources` but devices.

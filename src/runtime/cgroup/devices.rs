@@ -97,6 +97,37 @@ const DEFAULTS: [(Node, Option<u32>, Option<u32>, Access); 11] = [
 ];
 
 impl Policy {
+    /// The policy of a whole configuration; the defaults apply also without one.
+    ///
+    /// # Errors
+    /// Those of [`Policy::of`].
+    pub(super) fn of_resources(resources: Option<&LinuxResources>) -> Result<Policy> {
+        Policy::of(resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default())
+    }
+
+    /// What is allowed in systemd's words (`DeviceAllow=`, systemd.resource-control(5)): a specifier and letters of
+    /// access. `None` where they do not suffice: it knows neither exceptions from "all" nor one minor number of all
+    /// majors.
+    pub(super) fn allowed(&self) -> Option<Vec<(String, String)>> {
+        if self.default_allow {
+            return None;
+        }
+        let specifier = |devices: &Devices| {
+            let node = match devices.node {
+                Node::Block => "block",
+                Node::Char => "char",
+            };
+            match (devices.major, devices.minor) {
+                (None, None) => Some(format!("{node}-*")),
+                (None, Some(_)) => None,
+                (Some(major), None) => Some(format!("{node}-{major}")),
+                (Some(major), Some(minor)) => Some(format!("/dev/{node}/{major}:{minor}")),
+            }
+        };
+        let entry = |(devices, access): (&Devices, &Access)| Some((specifier(devices)?, access.text()));
+        self.exceptions.iter().map(entry).collect()
+    }
+
     /// The rules of a configuration in their order, then the defaults.
     ///
     /// # Errors
@@ -221,7 +252,7 @@ fn invalid(index: usize, reason: impl Into<String>) -> Error {
 /// Restricts the devices of new cgroups. `reused`: they were there before and may carry an older restriction.
 pub(super) fn restrict(cgroup: &Cgroup, resources: Option<&LinuxResources>, reused: bool) -> Result<()> {
     let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-    let policy = Policy::of(rules)?;
+    let policy = Policy::of_resources(resources)?;
     if cgroup.mode == Mode::Unified {
         let Some(dir) = cgroup.v2() else { return Ok(()) };
         return program::attach(dir, &policy, reused)
@@ -263,7 +294,7 @@ fn grants(rule: &LinuxDeviceCgroup) -> bool {
 }
 
 /// Whether we are in a user namespace other than the initial one, which maps all ids onto themselves.
-fn in_user_namespace() -> bool {
+pub(super) fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
 }

@@ -201,7 +201,15 @@ impl Dir {
     /// # Errors
     /// [`Error::NotEmpty`] where a process is in this cgroup.
     pub(super) fn check_empty(&self) -> Result<()> {
-        match self.pids()?.len() {
+        self.check_empty_but(None)
+    }
+
+    /// The same, where one process is ours.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`] where another process is in this cgroup.
+    pub(super) fn check_empty_but(&self, own: Option<i32>) -> Result<()> {
+        match self.pids()?.into_iter().filter(|pid| Some(*pid) != own).count() {
             0 => Ok(()),
             count => Err(Error::NotEmpty { path: self.path.clone(), count }),
         }

@@ -1,4 +1,4 @@
-//! Cgroups of containers on v1, hybrid and v2 hosts, by the cgroup file system.
+//! Cgroups of containers on v1, hybrid and v2 hosts, by the cgroup file system and, where asked, by systemd.
 //!
 //! ```text
 //! Host::detect ─> plan ─> Paths (written to the state) ─> Cgroup::create ─> placement ─> .. ─> remove
@@ -8,6 +8,7 @@
 //! A process enters its cgroups without the kernel's `cgroup_threadgroup_rwsem`, whose writers wait for an RCU
 //! grace period (milliseconds): on v1 it writes `0` to `tasks` of each hierarchy itself while it is
 //! single-threaded, on v2 it is born there (`CLONE_INTO_CGROUP`). See [`Placement`].
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
@@ -27,6 +28,7 @@ mod paths;
 mod placement;
 mod processes;
 pub mod stats;
+mod systemd;
 mod values;
 
 pub use events::{Oom, OomWatch};
@@ -34,6 +36,7 @@ pub use host::{Controller, Host, Mode, Mounted, Version};
 pub use paths::{Hierarchy, Paths, plan};
 pub use placement::{Below, Placement};
 pub use processes::remove_empty;
+pub use systemd::{Error as SystemdError, Manager, Unit};
 
 use dir::Dir;
 
@@ -62,9 +65,9 @@ pub enum Error {
     /// `cgroupsPath` names no cgroup.
     #[error("cgroup path {path:?}: {reason}")]
     BadPath { path: PathBuf, reason: &'static str },
-    /// The systemd driver is asked for.
-    #[error("the systemd cgroup driver is not built in; use the cgroupfs driver")]
-    NoSystemd,
+    /// The systemd driver.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
     /// Somebody lives in the cgroup already.
     #[error("cgroup {} is in use: it holds {count} process(es)", path.display())]
     NotEmpty { path: PathBuf, count: usize },
@@ -119,7 +122,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Kind for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoHierarchy | Self::NoSystemd | Self::NoCounterpart { .. } | Self::NoController { .. } => {
+            Self::Systemd(source) => source.kind(),
+            Self::NoHierarchy | Self::NoCounterpart { .. } | Self::NoController { .. } => {
                 ErrorKind::Unsupported
             }
             Self::Malformed { .. } => ErrorKind::System,
@@ -146,6 +150,8 @@ pub struct Cgroup {
     reused: bool,
     /// Why a rootless runtime could not make the others.
     refused: Option<SysError>,
+    /// Keeps a new scope of systemd until the container's first process is in it.
+    placeholder: Option<systemd::Placeholder>,
 }
 
 impl Cgroup {
@@ -156,6 +162,9 @@ impl Cgroup {
     /// long as no `cgroupsPath` and no limit in it is asked for, and devices stay unrestricted, as with runc.
     /// A limit all the same is [`Error::Refused`].
     ///
+    /// `annotations`: those that name properties of a unit count for the systemd driver. Its unit ends when this
+    /// value is dropped before a process is in the cgroups.
+    ///
     /// # Errors
     /// [`Error::NotEmpty`] for a cgroup in which somebody lives; an error that names the controller, file and
     /// value for a limit that the host cannot give.
@@ -163,9 +172,10 @@ impl Cgroup {
         _host: &Host,
         paths: &Paths,
         resources: Option<&LinuxResources>,
+        annotations: Option<&HashMap<String, String>>,
         rootless: Rootless,
     ) -> Result<Cgroup> {
-        create::create(paths, resources, rootless)
+        create::create(paths, resources, annotations, rootless)
     }
 
     /// Sets the device rules of `resources`; the default rules apply also without it. It may come after the
@@ -190,7 +200,7 @@ impl Cgroup {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused: false, refused: None })
+        Ok(Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused: false, refused: None, placeholder: None })
     }
 
     /// Changes limits; what `resources` leaves out stays as it is. Devices are not touched, as with runc.
@@ -198,7 +208,7 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::create`]; limits before the refused one are changed already.
     pub fn update(&self, resources: &LinuxResources) -> Result<()> {
-        create::limit(self, resources)
+        create::update(self, resources)
     }
 
     /// Whether any cgroup of the container is there.

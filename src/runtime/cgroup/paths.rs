@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dir::Dir;
 use super::host::{Controller, Host, Mode, Version};
-use super::{Driver, Error, Result};
+use super::{Driver, Error, Result, Unit, systemd};
 
 /// PATH_MAX of Linux; the kernel refuses longer paths, we say so before anything is made.
 const MAX_PATH: usize = 4096;
@@ -22,6 +22,9 @@ pub struct Paths {
     /// `cgroupsPath` was given. What is asked for by name and cannot be made is an error; without a name,
     /// a rootless runtime does without what it may not make (as runc).
     pub explicit: bool,
+    /// The unit whose cgroups these are, of the systemd driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
     /// None where cgroups are disabled.
     pub hierarchies: Vec<Hierarchy>,
 }
@@ -78,11 +81,13 @@ impl Paths {
 /// - a relative one, or `id` where there is none, is below our own cgroup on v1, and beside our own cgroup
 ///   on v2 (which has processes, so that no controller can be enabled for cgroups below it).
 ///
+/// The systemd driver has them where systemd has the container's scope: `cgroups_path` is `slice:prefix:name`.
+///
 /// # Errors
-/// [`Error::BadPath`] for a path that names no cgroup; [`Error::NoSystemd`] for the systemd driver.
+/// [`Error::BadPath`] for a path that names no cgroup; those of the systemd driver, also where no systemd answers.
 pub fn plan(host: &Host, cgroups_path: Option<&Path>, id: &str, driver: Driver) -> Result<Paths> {
     if driver == Driver::Systemd {
-        return Err(Error::NoSystemd);
+        return plan_unit(host, cgroups_path.unwrap_or(Path::new("")), id);
     }
     let given = cgroups_path.filter(|path| !path.as_os_str().is_empty());
     let asked = given.unwrap_or(Path::new(id));
@@ -111,7 +116,29 @@ pub fn plan(host: &Host, cgroups_path: Option<&Path>, id: &str, driver: Driver) 
     if hierarchies.iter().any(|one| one.dir().as_os_str().len() >= MAX_PATH) {
         return Err(bad("it is longer than the kernel's 4095 bytes"));
     }
-    Ok(Paths { mode: host.mode(), driver, explicit: given.is_some(), hierarchies })
+    Ok(Paths { mode: host.mode(), driver, explicit: given.is_some(), unit: None, hierarchies })
+}
+
+/// systemd's own cgroup is the root of each hierarchy, for the host's, and the same in all.
+fn plan_unit(host: &Host, cgroups_path: &Path, id: &str) -> Result<Paths> {
+    let reason = "it is no UTF-8";
+    let bad = || Error::BadPath { path: cgroups_path.to_owned(), reason };
+    let version = if host.mode() == Mode::Unified { Version::V2 } else { Version::V1 };
+    let (unit, cgroup) = systemd::plan(cgroups_path.to_str().ok_or_else(bad)?, id, version)?;
+    let hierarchies = host.hierarchies().iter().map(|mounted| Hierarchy {
+        version: mounted.version,
+        controllers: mounted.controllers.clone(),
+        mount_point: mounted.mount_point.clone(),
+        cgroup: cgroup.clone(),
+    });
+    Ok(Paths {
+        mode: host.mode(),
+        driver: Driver::Systemd,
+        // What systemd has made for us must be there.
+        explicit: true,
+        unit: Some(unit),
+        hierarchies: hierarchies.collect(),
+    })
 }
 
 /// Lexically clean and relative: `..` never climbs above the start (`/../../x` and `../x` are `x`).

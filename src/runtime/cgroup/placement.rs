@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat;
 
-use super::dir::Dir;
+use super::dir::{self, Dir};
 use super::host::{Controller, Mode, Version};
 use super::paths::clean;
-use super::{Cgroup, Error, Result};
+use super::{Cgroup, Error, Manager, Result, Unit, systemd};
 use crate::sys::SysError;
 
 /// How a new process gets into the cgroups: both parts apply, in this order.
@@ -24,6 +24,21 @@ pub struct Placement {
     /// single-threaded, writes `0` to each. A cgroup namespace of its own is to be made after that: its root is
     /// where the process is at that moment.
     pub tasks: Vec<OwnedFd>,
+    /// For an ordinary user's unit: who may not move processes into the part of the tree that is his systemd's asks
+    /// that to do it ([`Placement::attach`]). The new process waits until it is there.
+    pub unit: Option<Unit>,
+}
+
+impl Placement {
+    /// Has the new process moved into [`Placement::unit`], if there is one; whether there is.
+    ///
+    /// # Errors
+    /// What systemd says.
+    pub fn attach(&self, pid: i32) -> Result<bool> {
+        let Some(unit) = &self.unit else { return Ok(false) };
+        systemd::attach(unit, pid)?;
+        Ok(true)
+    }
 }
 
 impl Placement {
@@ -77,11 +92,16 @@ impl Cgroup {
         let text = std::fs::read_to_string(&file).map_err(SysError::io("open", file.as_str()))?;
         let place = self.paths.v2().and_then(|own| below(&text, &own.cgroup));
         let Some(place) = place else { return self.placement() };
-        Ok(Placement { clone_into: Some(v2.child(&place)?.clone_fd()?), tasks: Vec::new() })
+        Ok(Placement { clone_into: Some(v2.child(&place)?.clone_fd()?), ..Placement::default() })
     }
 
     fn place(&self, by_clone: bool) -> Result<Placement> {
         let mut placement = Placement::default();
+        if let Some(unit) = self.paths.unit.as_ref().filter(|unit| unit.manager == Manager::User) {
+            placement.unit = Some(unit.clone());
+            return Ok(placement);
+        }
+        let by_clone = by_clone && !self.full()?;
         for dir in &self.dirs {
             match dir.version() {
                 Version::V1 => placement.tasks.push(dir.open_file("tasks", OFlag::O_WRONLY)?),
@@ -90,6 +110,16 @@ impl Cgroup {
             }
         }
         Ok(placement)
+    }
+
+    /// With the placeholder in it, a cgroup of one process is full for a clone, though not for who moves there.
+    fn full(&self) -> Result<bool> {
+        let Some(v2) = self.v2().filter(|_| self.placeholder.is_some()) else { return Ok(false) };
+        match v2.read("pids.max") {
+            Ok(text) => Ok(text.trim_end() == "1"),
+            Err(error) if dir::gone(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Cgroups below the container's, as `exec --cgroup` names them; they must be there. A hierarchy that none of
@@ -114,7 +144,7 @@ impl Cgroup {
             let path = place_of(dir).map_or(Path::new("."), |place| &place.path);
             dirs.push(dir.child(path)?);
         }
-        Ok(Cgroup { mode: self.mode, dirs, paths: self.paths.clone(), reused: self.reused, refused: None })
+        Ok(Cgroup { mode: self.mode, dirs, paths: self.paths.clone(), reused: self.reused, refused: None, placeholder: None })
     }
 }
 

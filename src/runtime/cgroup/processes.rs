@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::dir::{self, Dir};
 use super::host::{Controller, Version};
-use super::{Cgroup, Error, Paths, Result};
+use super::{Cgroup, Error, Paths, Result, systemd};
 use crate::sys::{SysError, pidfd};
 
 /// A process that dies slower than this hangs in the kernel (a dead NFS server), not in its own clean-up.
@@ -94,13 +94,17 @@ impl Cgroup {
     }
 
     /// Removes the container's cgroups and all below them; the cgroups above stay, as with runc. Waits for
-    /// processes that are dying, kills none. Fine where nothing is left to remove.
+    /// processes that are dying, kills none. Fine where nothing is left to remove. A unit of systemd is stopped
+    /// before.
     ///
     /// # Errors
     /// [`Error::TimedOut`] where processes live in a cgroup; the other hierarchies' cgroups are removed still.
     pub fn remove(&self) -> Result<()> {
+        let mut first = match &self.paths.unit {
+            Some(unit) => systemd::stop(unit).map_err(Error::from),
+            None => Ok(()),
+        };
         let deadline = Instant::now() + DEATH;
-        let mut first = Ok(());
         for hierarchy in &self.paths.hierarchies {
             let path = hierarchy.dir();
             let outcome = match dir::unmake(&path) {

@@ -50,10 +50,10 @@ fn the_root_is_no_container_s_cgroup() {
 }
 
 #[test]
-fn the_systemd_driver_is_refused_by_name() {
-    let error = plan(&v1(), None, "id", Driver::Systemd).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("systemd"));
+fn the_systemd_driver_wants_the_form_of_a_unit() {
+    let error = plan(&v1(), Some(Path::new("/docker/id")), "id", Driver::Systemd).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("slice:prefix:name"));
 }
 
 #[test]
@@ -63,4 +63,14 @@ fn paths_survive_the_state_file() {
     assert_eq!(serde_json::from_str::<Paths>(&text).unwrap(), paths);
     assert!(paths.explicit);
     assert!(paths.of(Controller::Pids).is_some() && paths.v2().is_none());
+}
+
+#[test]
+fn a_record_without_a_unit_is_read() {
+    let paths = plan(&v1(), None, "id", Driver::Cgroupfs).unwrap();
+    let text = serde_json::to_string(&paths).unwrap();
+    assert!(!text.contains("unit"), "{text}");
+    let unit = Unit { name: "a-b.scope".into(), slice: "c.slice".into(), manager: crate::runtime::cgroup::Manager::User };
+    let with = Paths { unit: Some(unit), ..paths };
+    assert_eq!(serde_json::from_str::<Paths>(&serde_json::to_string(&with).unwrap()).unwrap(), with);
 }

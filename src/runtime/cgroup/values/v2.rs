@@ -152,7 +152,7 @@ fn or_max(value: i64) -> String {
 
 /// `memory.swap.max` for a v1 sum of memory and swap: the sum without `memory`, the limit that applies with it;
 /// -1 is no limit. `new` is the limit that is set together with it.
-pub(super) fn swap_of_sum(memory: Option<i64>, new: Option<i64>, sum: Option<i64>) -> Result<Option<i64>> {
+pub(in super::super) fn swap_of_sum(memory: Option<i64>, new: Option<i64>, sum: Option<i64>) -> Result<Option<i64>> {
     match (memory, sum) {
         // As v1: no limit of memory and no sum is no limit of either.
         (_, None) if new == Some(-1) => Ok(Some(-1)),
@@ -175,7 +175,7 @@ pub(super) fn swap_of_sum(memory: Option<i64>, new: Option<i64>, sum: Option<i64
 /// `cpu.weight` for v1 shares by the formula of runc 1.3.2 and crun 1.23: a quadratic exponent which maps the
 /// minimum, the default and the maximum on each other: 2, 1024 and 262144 on 1, 100 and 10000. The older
 /// linear one made 39 of 1024, so that containers of the default weight lost against everything else.
-pub(super) fn weight_of_shares(shares: u64) -> Option<u64> {
+pub(in super::super) fn weight_of_shares(shares: u64) -> Option<u64> {
     match shares {
         0 => None,
         1..=2 => Some(1),
@@ -227,6 +227,6 @@ fn block_sets(sets: &mut Sets, block: &LinuxBlockIo) -> Result<()> {
 }
 
 /// `io.weight` for a v1 weight: [10, 1000] linearly on [1, 10000].
-fn io_weight(weight: u16) -> u64 {
+pub(in super::super) fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight) - 10) * 9999 / 990
 }
