@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Emulated, not virtualised: a hosting machine seldom gives KVM. All takes about ten times as long.
+# Emulated (scripts/vm/machine.sh): all takes about ten times as long.
 deadline=${CORTEN_VM_DEADLINE:-1200}
 slow=10
 host_only='^(oci_callers|podman|buildah|docker|containerd|registry_real|crictl|agent_.*|waves|ports|ecs|manifests|metadata|network|streaming|net_devices)$'
@@ -21,29 +21,12 @@ for need in "$corten" /bin/busybox; do
     [ -e "$need" ] || { echo "vm-test: missing $need" >&2; exit 1; }
 done
 
-# Debian's kernel, unpacked and not installed.
-kernel_package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
-mkdir -p $out
-if [ ! -e "$out/$kernel_package/boot" ]; then
-    rm -rf "$out/$kernel_package" "$out"/linux-image-*.deb
-    (cd $out && apt-get download -qq "$kernel_package" 2>/dev/null) || { apt-get update -qq; (cd $out && apt-get download -qq "$kernel_package"); }
-    dpkg-deb -x "$out/$kernel_package"_*.deb "$out/$kernel_package.tmp"
-    mv "$out/$kernel_package.tmp" "$out/$kernel_package"
-    rm -f "$out"/linux-image-*.deb
-fi
-kernel=$(echo "$out/$kernel_package"/boot/vmlinuz-*)
-modules=$(echo "$out/$kernel_package"/lib/modules/*/kernel)
+. scripts/vm/machine.sh
+fetch_kernel
 
 # The machine's root: busybox, the binary, the probe, the tests and what they read.
-rm -rf $root
-mkdir -p $root/{bin,sbin,etc,proc,sys,dev,tmp,run,root,tests,modules,usr/bin,var/lib,new}
-cp /bin/busybox $root/bin/busybox
-cp "$corten" $root/usr/bin/corten
-cp scripts/vm/init $root/init
+base_root $root "$corten"
 cp scripts/vm/run-tests $root/sbin/run-tests
-printf 'root:x:0:0:root:/root:/bin/sh\n' > $root/etc/passwd
-printf 'root:x:0:\n' > $root/etc/group
-printf '127.0.0.1 localhost\n' > $root/etc/hosts
 cp "$modules/fs/overlayfs/overlay.ko" "$modules/drivers/block/loop.ko" $root/modules/
 cargo test -q -p runtime-tests --no-run --message-format=json 2>/dev/null |
     jq -r 'select(.executable and (.target.kind[0] == "test" or .target.name == "probe") ) | "\(.target.name) \(.executable)"' |
@@ -69,28 +52,10 @@ if [ -n "${CORTEN_OCI:-}" ]; then
     for file in "$CORTEN_OCI" $(ldd "$CORTEN_OCI" | grep -o '/[^ ]*'); do cp --parents -L "$file" $root; done
     printf 'export CORTEN_OCI=%s\n' "$CORTEN_OCI" >> $root/etc/test-environment
 fi
-(cd $root && find . -print0 | cpio -0 -o -H newc --quiet) > $out/initramfs
+pack $root
 
-echo "vm-test: ${#expected[@]} test programs under $kernel_package" >&2
-status=0
-timeout --foreground "$deadline" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 2048 -smp 2 -nographic -no-reboot \
-    -kernel "$kernel" -initrd $out/initramfs -append 'console=ttyS0 quiet panic=-1' </dev/null >$console 2>&1 || status=$?
-
+echo "vm-test: ${#expected[@]} test programs under ${kernel##*/}" >&2
 passed=0 failed=0
-complain() { echo "vm-test: $*" >&2; failed=$((failed + 1)); }
-[ $status -eq 0 ] || complain "the machine ended with code $status (124: not within $deadline s)"
+boot $console ''
 grep -aq 'VM-CGROUP2 .*cpu .*memory .*pids' $console || complain "the machine has no cgroup v2 controllers"
-grep -aq '^VM-END' $console || complain "the machine did not come to its end"
-for name in "${expected[@]}"; do
-    read -r _ _ of_passed of_failed code < <(tr -d '\r' < $console | grep -a "^VM-RESULT $name " || true) || true
-    if [ -z "${code:-}" ]; then
-        complain "no result of $name"
-        continue
-    fi
-    passed=$((passed + of_passed)) failed=$((failed + of_failed))
-    [ "$code" -eq 0 ] || [ "$of_failed" -gt 0 ] || complain "$name ended with code $code"
-    unset code
-done
-[ $failed -eq 0 ] || { tr -d '\r' < $console | tail -n 400 >&2; }
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+tally $console "${expected[@]}"

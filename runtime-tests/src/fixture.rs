@@ -11,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Fixture {
     token: String,
+    /// Flags of the runtime before the verb.
+    flags: &'static [&'static str],
     dir: tempfile::TempDir,
     bundles: AtomicU32,
     ids: Mutex<Vec<String>>,
@@ -26,6 +28,11 @@ impl Default for Fixture {
 impl Fixture {
     /// A new world; any number may exist at a time.
     pub fn new() -> Self {
+        Self::with_flags(&[])
+    }
+
+    /// The same, in which every call of the runtime has these flags before the verb.
+    pub fn with_flags(flags: &'static [&'static str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // The end mark keeps one token from being the beginning of another.
@@ -33,7 +40,7 @@ impl Fixture {
         let dir = tempfile::Builder::new().prefix(&token).tempdir().expect("temporary directory");
         std::fs::create_dir(dir.path().join("state")).expect("state root");
         let (bundles, ids, namespaces) = Default::default();
-        Self { token, dir, bundles, ids, namespaces }
+        Self { token, flags, dir, bundles, ids, namespaces }
     }
 
     /// The string that is in every name of this test.
@@ -60,7 +67,12 @@ impl Fixture {
     /// The OCI runtime with this test's state root and `args`.
     pub fn oci<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = needs::oci();
-        command.arg("--root").arg(self.state_root()).args(args).env("CORTEN_TEST", &self.token);
+        command
+            .arg("--root")
+            .arg(self.state_root())
+            .args(self.flags)
+            .args(args)
+            .env("CORTEN_TEST", &self.token);
         command
     }
 

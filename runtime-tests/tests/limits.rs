@@ -211,6 +211,191 @@ fn block_io_weight_and_throttle() {
     assert!(text.contains(&format!("{major}:{minor}")) && text.contains("1048576"), "{text}");
 }
 
+/// What is asked for, the controller, and the file with its value on v1 and on v2; an empty file is not there.
+type Row = (Value, &'static str, (&'static str, &'static str), (&'static str, &'static str));
+
+fn table() -> Vec<Row> {
+    let huge = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]});
+    vec![
+        (json!({"cpu": {"shares": 2}}), "cpu", ("cpu.shares", "2"), ("cpu.weight", "1")),
+        (json!({"cpu": {"shares": 1024}}), "cpu", ("cpu.shares", "1024"), ("cpu.weight", "100")),
+        (json!({"cpu": {"shares": 262_144}}), "cpu", ("cpu.shares", "262144"), ("cpu.weight", "10000")),
+        (json!({"cpu": {"quota": -1}}), "cpu", ("cpu.cfs_quota_us", "-1"), ("cpu.max", "max 100000")),
+        (json!({"cpu": {"period": 50_000}}), "cpu", ("cpu.cfs_period_us", "50000"), ("cpu.max", "max 50000")),
+        (
+            json!({"cpu": {"quota": 20_000, "burst": 10_000}}),
+            "cpu",
+            ("cpu.cfs_burst_us", "10000"),
+            ("cpu.max.burst", "10000"),
+        ),
+        (json!({"cpu": {"idle": 1}}), "cpu", ("cpu.idle", "1"), ("cpu.idle", "1")),
+        (json!({"cpu": {"cpus": "0"}}), "cpuset", ("cpuset.cpus", "0"), ("cpuset.cpus", "0")),
+        (json!({"cpu": {"mems": "0"}}), "cpuset", ("cpuset.mems", "0"), ("cpuset.mems", "0")),
+        (
+            json!({"memory": {"limit": -1}}),
+            "memory",
+            ("memory.limit_in_bytes", "9223372036854771712"),
+            ("memory.max", "max"),
+        ),
+        (
+            json!({"memory": {"reservation": MIB}}),
+            "memory",
+            ("memory.soft_limit_in_bytes", "1048576"),
+            ("memory.low", "1048576"),
+        ),
+        // Only v1 has these; v2 tells that it leaves them out, as runc.
+        (json!({"memory": {"swappiness": 7}}), "memory", ("memory.swappiness", "7"), ("memory.max", "max")),
+        (
+            json!({"memory": {"disableOOMKiller": true}}),
+            "memory",
+            ("memory.oom_control", ""),
+            ("memory.max", "max"),
+        ),
+        (json!({"network": {"classID": 1_048_577}}), "net_cls", ("net_cls.classid", "1048577"), ("", "")),
+        (
+            json!({"network": {"priorities": [{"name": "lo", "priority": 5}]}}),
+            "net_prio",
+            ("net_prio.prioidx", ""),
+            ("", ""),
+        ),
+        (json!({"pids": {"limit": 0}}), "pids", ("pids.max", "1"), ("pids.max", "1")),
+        (json!({"pids": {"limit": -1}}), "pids", ("pids.max", "max"), ("pids.max", "max")),
+        (huge.clone(), "hugetlb", ("hugetlb.2MB.limit_in_bytes", "4194304"), ("hugetlb.2MB.max", "4194304")),
+        (
+            huge,
+            "hugetlb",
+            ("hugetlb.2MB.rsvd.limit_in_bytes", "4194304"),
+            ("hugetlb.2MB.rsvd.max", "4194304"),
+        ),
+    ]
+}
+
+/// Whether the host has a controller on the version that its containers use.
+fn has(controller: &str) -> bool {
+    if cgroup::is_v2() {
+        let list = std::fs::read_to_string(cgroup::of("").join("cgroup.controllers")).unwrap();
+        return list.split_whitespace().any(|name| name == controller);
+    }
+    cgroup::hierarchies().iter().any(|one| one.controllers.iter().any(|name| name == controller))
+}
+
+#[test]
+fn every_limit_has_its_file_or_names_its_controller() {
+    for (resources, controller, v1, v2) in table() {
+        let fixture = Fixture::new();
+        let bundle = limited(&fixture, &resources);
+        let (file, expected) = if cgroup::is_v2() { v2 } else { v1 };
+        if !file.is_empty() && !has(controller) {
+            // Only what is asked for is missed, and by its name.
+            bundle.create().fails().says(&format!("the cgroup controller {controller} is not available"));
+            continue;
+        }
+        let _lines = bundle.created();
+        if !file.is_empty() {
+            let value = bundle.cgroup_value(controller, file, file);
+            let fits = expected.is_empty() || value == expected;
+            assert!(fits, "{resources}: {file} is {value:?}, not {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn update_changes_every_limit_and_leaves_the_rest() {
+    let fixture = Fixture::new();
+    let bundle = limited(
+        &fixture,
+        &json!({"cpu": {"quota": 20_000, "period": 50_000}, "memory": {"limit": 64 * MIB}, "pids": {"limit": 9}}),
+    );
+    let _lines = bundle.started();
+    let update = |args: &[&str]| {
+        let mut words = vec!["update"];
+        words.extend(args);
+        words.push(&bundle.id);
+        fixture.run_oci(words)
+    };
+    let value = |controller, v1, v2| bundle.cgroup_value(controller, v1, v2);
+    let v2 = cgroup::is_v2();
+    update(&["--cpu-period", "100000"]).ok();
+    let quota = if v2 { "20000 100000" } else { "20000" };
+    assert_eq!(value("cpu", "cpu.cfs_quota_us", "cpu.max"), quota);
+    update(&["--cpu-quota", "30000", "--cpu-burst", "5000"]).ok();
+    assert_eq!(value("cpu", "cpu.cfs_burst_us", "cpu.max.burst"), "5000");
+    update(&["--cpu-share", "512", "--cpuset-cpus", "0", "--cpuset-mems", "0"]).ok();
+    assert_eq!(value("cpu", "cpu.shares", "cpu.weight"), if v2 { "59" } else { "512" });
+    assert_eq!(value("cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+    update(&["--cpu-idle", "1"]).ok();
+    assert_eq!(value("cpu", "cpu.idle", "cpu.idle"), "1");
+    update(&["--memory-reservation", "1m", "--pids-limit", "-1"]).ok();
+    assert_eq!(value("memory", "memory.soft_limit_in_bytes", "memory.low"), MIB.to_string());
+    assert_eq!(value("pids", "pids.max", "pids.max"), "max");
+    assert_eq!(value("memory", "memory.limit_in_bytes", "memory.max"), (64 * MIB).to_string());
+    // Raised together above the old limits, and lowered again.
+    update(&["--memory", "256m", "--memory-swap", "512m"]).ok();
+    update(&["--memory", "32m", "--memory-swap", "64m"]).ok();
+    assert_eq!(value("memory", "memory.limit_in_bytes", "memory.max"), (32 * MIB).to_string());
+    if v2 {
+        let check = json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}}).to_string();
+        let file = fixture.file("check.json", check);
+        update(&["--resources", file.to_str().unwrap()]).fails().says("in use");
+        assert_eq!(value("memory", "", "memory.max"), (32 * MIB).to_string());
+        let missing = fixture.file("missing.json", json!({"unified": {"nosuch.max": "1"}}).to_string());
+        update(&["--resources", missing.to_str().unwrap()]).fails().says("controller nosuch");
+    }
+}
+
+#[test]
+fn relative_and_climbing_paths_stay_below_the_hierarchy() {
+    let fixture = Fixture::new();
+    for path in ["/../../{}", "x{}/../{}/y"] {
+        let mut bundle = fixture.bundle().args(WAIT);
+        let path = path.replace("{}", &bundle.id);
+        bundle = bundle.set("/linux/cgroupsPath", json!(path));
+        let _lines = bundle.created();
+        let name = if path.starts_with('/') { bundle.id.as_str() } else { "y" };
+        let inside = std::fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+        let line = inside.lines().find(|line| line.contains("pids") || line.starts_with("0::/")).unwrap();
+        assert!(line.ends_with(name) && line.contains(&bundle.id), "{inside}");
+        fixture.clean_up();
+        // A cgroup above the container's stays, as with runc: this one is the test's.
+        for above in cgroup::named(fixture.token()) {
+            let _ = std::fs::remove_dir(above);
+        }
+    }
+}
+
+#[test]
+fn a_writable_cgroup_is_the_user_s_of_a_user_namespace() {
+    use std::os::unix::fs::MetadataExt;
+    let fixture = Fixture::new();
+    let mut bundle = fixture.bundle().args(WAIT).user_namespace();
+    let mapping = bundle.config["linux"]["uidMappings"][0]["hostID"].as_u64().unwrap();
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    for mount in mounts.iter_mut().filter(|mount| mount["type"] == "cgroup") {
+        mount["options"].as_array_mut().unwrap().retain(|option| option != "ro");
+    }
+    let _lines = bundle.created();
+    let dir = cgroup::of("pids").join(&bundle.id);
+    let owner = |file: &str| u64::from(std::fs::metadata(dir.join(file)).unwrap().uid());
+    if cgroup::is_v2() {
+        assert_eq!([owner("."), owner("cgroup.procs"), owner("cgroup.subtree_control")], [mapping; 3]);
+        assert_eq!(owner("pids.max"), 0, "limits stay the host's");
+    } else {
+        assert_eq!(owner("."), 0);
+    }
+}
+
+#[test]
+fn without_systemd_its_driver_names_the_socket() {
+    if std::path::Path::new("/run/systemd/private").exists() {
+        panic!("missing need: a host that is not booted with systemd");
+    }
+    let fixture = Fixture::with_flags(&["--systemd-cgroup"]);
+    let bundle = fixture.bundle().args(WAIT);
+    bundle.create().fails().says("slice:prefix:name");
+    let bundle = bundle.unset("/linux/cgroupsPath");
+    bundle.create().fails().says("systemd does not answer at /run/systemd/private");
+}
+
 #[test]
 fn unified_values_reach_a_v2_cgroup_and_are_refused_on_v1() {
     let fixture = Fixture::new();

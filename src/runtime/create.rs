@@ -409,6 +409,11 @@ fn make(
     // Not before: where it fails it leaves nothing, and cgroups that are in use are another container's, whose
     // processes discarding ours must not kill.
     half.cgroup_began = true;
+    if let Some(owner) = cgroup::delegate_of(&request.spec)
+        && nix::unistd::geteuid().is_root()
+    {
+        cgroup.delegate(owner)?;
+    }
     let mut target = Target {
         oom_score_adj: plan.process.security.limits.take_own_oom_score(),
         namespaces: &plan.namespaces,

@@ -117,8 +117,7 @@ fn make(
     }
     let reused = dirs.iter().any(|(_, new)| !new);
     let dirs = dirs.into_iter().map(|(dir, _)| dir).collect();
-    let cgroup =
-        Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused, refused, placeholder: None };
+    let cgroup = Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused, refused, placeholder: None };
     if let Some(cpuset) = cgroup.dirs.iter().find(|dir| dir.has(Controller::Cpuset)) {
         let cpu = resources.and_then(|resources| resources.cpu().as_ref());
         let given = |list: Option<&Option<String>>| {

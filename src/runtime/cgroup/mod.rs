@@ -19,6 +19,7 @@ use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
 
 mod create;
+mod delegate;
 mod devices;
 mod dir;
 mod events;
@@ -31,6 +32,7 @@ pub mod stats;
 mod systemd;
 mod values;
 
+pub use delegate::delegate_of;
 pub use events::{Oom, OomWatch};
 pub use host::{Controller, Host, Mode, Mounted, Version};
 pub use paths::{Hierarchy, Paths, plan};
@@ -200,7 +202,14 @@ impl Cgroup {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Cgroup { mode: paths.mode, dirs, paths: paths.clone(), reused: false, refused: None, placeholder: None })
+        Ok(Cgroup {
+            mode: paths.mode,
+            dirs,
+            paths: paths.clone(),
+            reused: false,
+            refused: None,
+            placeholder: None,
+        })
     }
 
     /// Changes limits; what `resources` leaves out stays as it is. Devices are not touched, as with runc.

@@ -144,7 +144,14 @@ impl Cgroup {
             let path = place_of(dir).map_or(Path::new("."), |place| &place.path);
             dirs.push(dir.child(path)?);
         }
-        Ok(Cgroup { mode: self.mode, dirs, paths: self.paths.clone(), reused: self.reused, refused: None, placeholder: None })
+        Ok(Cgroup {
+            mode: self.mode,
+            dirs,
+            paths: self.paths.clone(),
+            reused: self.reused,
+            refused: None,
+            placeholder: None,
+        })
     }
 }
 

@@ -70,7 +70,11 @@ fn a_record_without_a_unit_is_read() {
     let paths = plan(&v1(), None, "id", Driver::Cgroupfs).unwrap();
     let text = serde_json::to_string(&paths).unwrap();
     assert!(!text.contains("unit"), "{text}");
-    let unit = Unit { name: "a-b.scope".into(), slice: "c.slice".into(), manager: crate::runtime::cgroup::Manager::User };
+    let unit = Unit {
+        name: "a-b.scope".into(),
+        slice: "c.slice".into(),
+        manager: crate::runtime::cgroup::Manager::User,
+    };
     let with = Paths { unit: Some(unit), ..paths };
     assert_eq!(serde_json::from_str::<Paths>(&serde_json::to_string(&with).unwrap()).unwrap(), with);
 }

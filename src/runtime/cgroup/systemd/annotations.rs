@@ -63,7 +63,11 @@ fn microseconds(value: &Value) -> Parsed<Value> {
         Value::I64(number) => u64::try_from(*number).map_err(|_| negative)?,
         // 2^53 is where a double stops to count by ones: longer than any timeout.
         Value::Double(number) if (0.0..9e9).contains(number) => {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "its range is checked")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "its range is checked"
+            )]
             return Ok(Value::U64((number * 1e6) as u64));
         }
         _ => return Err("a number of seconds is expected"),
@@ -163,7 +167,9 @@ impl<'a> Parser<'a> {
     fn array(&mut self, kind: Option<&str>, depth: usize) -> Parsed<Value> {
         let mut element = match kind {
             None => None,
-            Some(kind) => Some(kind.strip_prefix('a').ok_or("a list is not of the type that is told")?.to_owned()),
+            Some(kind) => {
+                Some(kind.strip_prefix('a').ok_or("a list is not of the type that is told")?.to_owned())
+            }
         };
         let mut items = Vec::new();
         self.eat('[');

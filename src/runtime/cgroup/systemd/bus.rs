@@ -1,7 +1,7 @@
 //! A connection to systemd over D-Bus: one thread, one call at a time, a deadline for each wait.
 //!
 //! ```text
-//! connect ─> "\0AUTH EXTERNAL" ─> "OK" ─> calls and answers
+//! connect ─> "\0AUTH EXTERNAL .. BEGIN" ─> "OK" ─> calls and answers
 //!    private socket: systemd itself answers; it sends signals without being asked
 //!    message bus:    Hello, AddMatch and Subscribe come first
 //! ```
@@ -154,12 +154,13 @@ impl Bus {
 
     fn authenticate(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        // No name: the server takes who we are from the socket.
-        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\n")?;
+        // No name: the server takes who we are from the socket. All at once, as sd-bus has it: systemd 252 reads a
+        // call that follows a BEGIN closely together with it, and then waits for more before it looks at the call.
+        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         loop {
             let line = self.line(deadline)?;
             match line.split(' ').next() {
-                Some("OK") => return self.send(b"BEGIN\r\n"),
+                Some("OK") => return Ok(()),
                 Some("DATA") => {}
                 _ => return Err(self.garbled("it refuses the handshake")),
             }
@@ -302,9 +303,7 @@ mod tests {
     use super::*;
 
     fn shown(manager: Manager, env: &[(&str, &str)]) -> Vec<String> {
-        let of = |name: &str| {
-            env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        };
+        let of = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         addresses(manager, of).iter().map(Address::shown).collect()
     }
 

@@ -59,7 +59,9 @@ pub struct Unit {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody listens. The source is about the first of the sockets.
-    #[error("systemd does not answer at {sockets}; the cgroupfs driver (without --systemd-cgroup) needs none")]
+    #[error(
+        "systemd does not answer at {sockets}; the cgroupfs driver (without --systemd-cgroup) needs none"
+    )]
     Unreachable { sockets: String, source: Box<Error> },
     /// An ordinary user without a session.
     #[error(
@@ -80,7 +82,9 @@ pub enum Error {
     #[error("systemd could not start unit {unit}: the job ended with {result:?}")]
     Job { unit: String, result: String },
     /// `cgroupsPath` is made for the other driver; callers match these words.
-    #[error("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead")]
+    #[error(
+        "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead"
+    )]
     BadForm { path: String },
     /// `cgroupsPath` names no unit.
     #[error("cgroupsPath {path:?}: {reason}")]
@@ -304,8 +308,7 @@ pub(super) fn set(unit: &Unit, host: Version, resources: &LinuxResources) -> sup
 /// [`Error::Refused`].
 pub(super) fn attach(unit: &Unit, pid: i32) -> Result<()> {
     let mut bus = connect(unit.manager)?;
-    let arguments =
-        [Value::text(unit.name.clone()), Value::text("/"), Value::numbers(&[pid.unsigned_abs()])];
+    let arguments = [Value::text(unit.name.clone()), Value::text("/"), Value::numbers(&[pid.unsigned_abs()])];
     bus.call(manager("AttachProcessesToUnit"), &arguments).map(drop)
 }
 
@@ -358,7 +361,8 @@ mod tests {
 
     #[test]
     fn versions_have_a_number_in_front() {
-        for (text, number) in [("252.38-1~deb12u1", 252), ("v245", 245), ("257~rc1", 257), ("", 0), ("x", 0)] {
+        for (text, number) in [("252.38-1~deb12u1", 252), ("v245", 245), ("257~rc1", 257), ("", 0), ("x", 0)]
+        {
             assert_eq!(version_number(text), number, "{text:?}");
         }
     }

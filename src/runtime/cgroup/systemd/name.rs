@@ -74,7 +74,10 @@ mod tests {
     fn the_three_parts_name_a_scope_in_a_slice() {
         let of = |path: &str, manager| unit(path, "id", manager).map(|unit| (unit.slice, unit.name)).unwrap();
         let pair = |slice: &str, name: &str| (slice.to_owned(), name.to_owned());
-        assert_eq!(of("system.slice:docker:1234", Manager::System), pair("system.slice", "docker-1234.scope"));
+        assert_eq!(
+            of("system.slice:docker:1234", Manager::System),
+            pair("system.slice", "docker-1234.scope")
+        );
         assert_eq!(of("", Manager::System), pair("system.slice", "runc-id.scope"));
         assert_eq!(of("", Manager::User), pair("user.slice", "runc-id.scope"));
         assert_eq!(of(":libpod:x", Manager::User), pair("user.slice", "libpod-x.scope"));
@@ -88,7 +91,8 @@ mod tests {
         for path in ["a:b", "a.slice:b:c:d", "x:p:n", "a--b.slice:p:n", "-a.slice:p:n", ".slice:p:n"] {
             assert!(unit(path, "id", Manager::System).is_err(), "{path}");
         }
-        for path in ["a/b.slice:p:n", "a.slice:p:../n", "a.slice:p:n\n", "a.slice:p:n m", "a.slice:p:n.slice"] {
+        for path in ["a/b.slice:p:n", "a.slice:p:../n", "a.slice:p:n\n", "a.slice:p:n m", "a.slice:p:n.slice"]
+        {
             assert!(unit(path, "id", Manager::System).is_err(), "{path}");
         }
         assert!(unit(&format!("a.slice:p:{}", "n".repeat(250)), "id", Manager::System).is_err());

@@ -246,9 +246,11 @@ mod tests {
     #[test]
     fn limits_of_v2() {
         use Version::V2;
-        is(r#"{"memory": {"limit": 100, "reservation": 50, "swap": 150}}"#, V2, &[
-            ("MemoryMax", 100), ("MemoryLow", 50), ("MemorySwapMax", 50),
-        ]);
+        is(
+            r#"{"memory": {"limit": 100, "reservation": 50, "swap": 150}}"#,
+            V2,
+            &[("MemoryMax", 100), ("MemoryLow", 50), ("MemorySwapMax", 50)],
+        );
         is(r#"{"memory": {"limit": 100, "swap": 100}}"#, V2, &[("MemoryMax", 100), ("MemorySwapMax", 0)]);
         is(r#"{"memory": {"limit": -1}}"#, V2, &[("MemoryMax", INFINITY), ("MemorySwapMax", INFINITY)]);
         is(r#"{"memory": {"limit": 0}}"#, V2, &[]);
@@ -263,9 +265,11 @@ mod tests {
     #[test]
     fn limits_of_v1() {
         use Version::V1;
-        is(r#"{"memory": {"limit": 100, "swap": 150}, "pids": {"limit": 7}}"#, V1, &[
-            ("MemoryLimit", 100), ("TasksMax", 7),
-        ]);
+        is(
+            r#"{"memory": {"limit": 100, "swap": 150}, "pids": {"limit": 7}}"#,
+            V1,
+            &[("MemoryLimit", 100), ("TasksMax", 7)],
+        );
         is(r#"{"cpu": {"shares": 512, "idle": 1}}"#, V1, &[("CPUShares", 512)]);
         is(r#"{"blockIO": {"weight": 500}}"#, V1, &[("BlockIOWeight", 500)]);
     }
@@ -279,9 +283,11 @@ mod tests {
         assert_eq!(rounded(-1, 50_000), -1);
         is(r#"{"cpu": {"quota": 50000}}"#, v2, &[("CPUQuotaPerSecUSec", 500_000)]);
         is(r#"{"cpu": {"quota": -1}}"#, v2, &[("CPUQuotaPerSecUSec", INFINITY)]);
-        is(r#"{"cpu": {"period": 20000}}"#, v2, &[
-            ("CPUQuotaPeriodUSec", 20_000), ("CPUQuotaPerSecUSec", INFINITY),
-        ]);
+        is(
+            r#"{"cpu": {"period": 20000}}"#,
+            v2,
+            &[("CPUQuotaPeriodUSec", 20_000), ("CPUQuotaPerSecUSec", INFINITY)],
+        );
     }
 
     #[test]
@@ -315,7 +321,8 @@ mod tests {
         );
         let bad: LinuxResources = serde_json::from_str(r#"{"unified": {"memory.max": "much"}}"#).unwrap();
         assert!(of(&bad, Version::V2, 252).is_err());
-        let group: LinuxResources = serde_json::from_str(r#"{"unified": {"memory.oom.group": "1"}}"#).unwrap();
+        let group: LinuxResources =
+            serde_json::from_str(r#"{"unified": {"memory.oom.group": "1"}}"#).unwrap();
         assert_eq!(oom_policy(&group, 253), Some(("OOMPolicy".into(), Value::text("kill"))));
         assert_eq!(oom_policy(&group, 252), None);
     }

@@ -2,8 +2,8 @@
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::super::Result;
-use super::super::host::{Controller, Version};
-use super::{Sets, Tolerance, device, invalid, no_counterpart, throttles};
+use super::super::host::Controller;
+use super::{Sets, Tolerance, device, invalid, throttles};
 
 /// Values in force, which an update may need to leave as they are.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(in super::super) struct Current {
 /// All values of `resources` but devices and `unified`.
 ///
 /// # Errors
-/// For a value out of its range, and for what only v1 has.
+/// For a value out of its range. What only v1 has is told and left out.
 pub(in super::super) fn sets(resources: &LinuxResources, current: &Current) -> Result<Sets> {
     let mut sets = Sets::default();
     sets.pids(resources.pids().as_ref().map(|pids| pids.limit()));
@@ -33,14 +33,19 @@ pub(in super::super) fn sets(resources: &LinuxResources, current: &Current) -> R
     sets.hugepages(resources.hugepage_limits().as_ref(), "max")?;
     if let Some(network) = resources.network() {
         if network.class_id().is_some_and(|class| class != 0) {
-            return Err(no_counterpart("network.classID", Version::V2));
+            ignored("network.classID");
         }
         if network.priorities().as_ref().is_some_and(|list| !list.is_empty()) {
-            return Err(no_counterpart("network.priorities", Version::V2));
+            ignored("network.priorities");
         }
     }
     sets.rdma(resources.rdma().as_ref());
     Ok(sets)
+}
+
+/// What only v1 has does not fail a container, as with runc, whose callers hand it down without a look at the host.
+fn ignored(field: &str) {
+    tracing::warn!("linux.resources.{field} is ignored: cgroup v2 has no counterpart");
 }
 
 /// `unified`: file and one line of its value, in the order of the files' names.
@@ -78,7 +83,7 @@ fn cpu_sets(sets: &mut Sets, cpu: &LinuxCpu, current: &Current) -> Result<()> {
     if cpu.realtime_period().is_some_and(|value| value != 0)
         || cpu.realtime_runtime().is_some_and(|value| value != 0)
     {
-        return Err(no_counterpart("cpu.realtimeRuntime", Version::V2));
+        ignored("cpu.realtimeRuntime");
     }
     if let Some(idle) = cpu.idle() {
         // Before the weight, because the kernel refuses a weight while the group is idle.
@@ -119,10 +124,10 @@ fn cpu_sets(sets: &mut Sets, cpu: &LinuxCpu, current: &Current) -> Result<()> {
 
 fn memory_sets(sets: &mut Sets, memory: &LinuxMemory, current: &Current) -> Result<()> {
     if memory.disable_oom_killer() == Some(true) {
-        return Err(no_counterpart("memory.disableOOMKiller", Version::V2));
+        ignored("memory.disableOOMKiller");
     }
     if memory.swappiness().is_some_and(|value| value != u64::MAX) {
-        return Err(no_counterpart("memory.swappiness", Version::V2));
+        ignored("memory.swappiness");
     }
     if memory.kernel().is_some() || memory.kernel_tcp().is_some() {
         tracing::warn!(
@@ -152,7 +157,11 @@ fn or_max(value: i64) -> String {
 
 /// `memory.swap.max` for a v1 sum of memory and swap: the sum without `memory`, the limit that applies with it;
 /// -1 is no limit. `new` is the limit that is set together with it.
-pub(in super::super) fn swap_of_sum(memory: Option<i64>, new: Option<i64>, sum: Option<i64>) -> Result<Option<i64>> {
+pub(in super::super) fn swap_of_sum(
+    memory: Option<i64>,
+    new: Option<i64>,
+    sum: Option<i64>,
+) -> Result<Option<i64>> {
     match (memory, sum) {
         // As v1: no limit of memory and no sum is no limit of either.
         (_, None) if new == Some(-1) => Ok(Some(-1)),
@@ -193,7 +202,7 @@ pub(in super::super) fn weight_of_shares(shares: u64) -> Option<u64> {
 fn block_sets(sets: &mut Sets, block: &LinuxBlockIo) -> Result<()> {
     const LEAF: &str = "blockIO.leafWeight";
     if block.leaf_weight().is_some_and(|weight| weight != 0) {
-        return Err(no_counterpart(LEAF, Version::V2));
+        ignored(LEAF);
     }
     let weight = |field: &str, value: Option<u16>| match value {
         None | Some(0) => Ok(None),
@@ -207,7 +216,7 @@ fn block_sets(sets: &mut Sets, block: &LinuxBlockIo) -> Result<()> {
     for one in block.weight_device().iter().flatten() {
         let device = device(one.major(), one.minor());
         if one.leaf_weight().is_some_and(|weight| weight != 0) {
-            return Err(no_counterpart(LEAF, Version::V2));
+            ignored(LEAF);
         }
         if let Some(weight) = weight("blockIO.weightDevice.weight", one.weight())? {
             let io = format!("{device} {}", io_weight(weight));

@@ -1,7 +1,8 @@
 use super::*;
 
 fn one(key: &str, text: &str) -> Result<Property> {
-    let annotations = HashMap::from([(format!("{PREFIX}{key}"), text.to_owned()), ("other".into(), "x".into())]);
+    let annotations =
+        HashMap::from([(format!("{PREFIX}{key}"), text.to_owned()), ("other".into(), "x".into())]);
     properties(&annotations).map(|mut all| all.remove(0))
 }
 
@@ -37,9 +38,35 @@ fn values_are_gvariant_text() {
 #[test]
 fn what_is_not_understood_is_refused() {
     for text in [
-        "", "word", "'open", "'a' 'b'", "[", "[1,", "[1, 'a']", "[]", "{'a': 1}", "b'bytes'", "@q -1", "uint32 -1",
-        "300000000000", "@s 5", "@as 'a'", "@a{sv} {}", "@", "@zz 1", "objectpath '/x'", "'a\\x'", "1.2.3", "nan",
-        "0x", "()", "@(ss) ('a')", "@(ss) ('a','b','c')", "uint32 'a'", "@b 1", "boolean string 'x'",
+        "",
+        "word",
+        "'open",
+        "'a' 'b'",
+        "[",
+        "[1,",
+        "[1, 'a']",
+        "[]",
+        "{'a': 1}",
+        "b'bytes'",
+        "@q -1",
+        "uint32 -1",
+        "300000000000",
+        "@s 5",
+        "@as 'a'",
+        "@a{sv} {}",
+        "@",
+        "@zz 1",
+        "objectpath '/x'",
+        "'a\\x'",
+        "1.2.3",
+        "nan",
+        "0x",
+        "()",
+        "@(ss) ('a')",
+        "@(ss) ('a','b','c')",
+        "uint32 'a'",
+        "@b 1",
+        "boolean string 'x'",
     ] {
         assert!(one("Name", text).is_err(), "{text:?}");
     }
@@ -53,7 +80,11 @@ fn what_is_not_understood_is_refused() {
 #[test]
 fn seconds_become_microseconds() {
     for text in ["90", "uint64 90", "90.0", "byte 90", "@x 90"] {
-        assert_eq!(one("TimeoutStopSec", text).unwrap(), ("TimeoutStopUSec".into(), Value::U64(90_000_000)), "{text}");
+        assert_eq!(
+            one("TimeoutStopSec", text).unwrap(),
+            ("TimeoutStopUSec".into(), Value::U64(90_000_000)),
+            "{text}"
+        );
     }
     for text in ["'90'", "-1", "@t 18446744073709551615", "-1.0"] {
         assert!(one("TimeoutStopSec", text).is_err(), "{text}");

@@ -31,7 +31,10 @@ fn containers_of_values_are_aligned_by_their_elements() {
         writer.0
     };
     // The padding before the first element of eight bytes is not counted.
-    assert_eq!(write(&Value::Array("t".into(), vec![Value::U64(1)])), b"\x08\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0");
+    assert_eq!(
+        write(&Value::Array("t".into(), vec![Value::U64(1)])),
+        b"\x08\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0"
+    );
     assert_eq!(write(&Value::Array("(ss)".into(), vec![])), b"\0\0\0\0\0\0\0\0");
     assert_eq!(write(&Value::bytes(&[5, 6])), b"\x02\0\0\0\x05\x06");
     assert_eq!(write(&Value::Variant(Value::Bool(true).into())), b"\x01b\0\0\x01\0\0\0");
