@@ -124,7 +124,7 @@ impl Policy {
                 (Some(major), Some(minor)) => Some(format!("/dev/{node}/{major}:{minor}")),
             }
         };
-        let entry = |(devices, access): (&Devices, &Access)| Some((specifier(devices)?, access.text()));
+        let entry = |(devices, access): &(Devices, Access)| Some((specifier(devices)?, access.text()));
         self.exceptions.iter().map(entry).collect()
     }
 
