@@ -47,6 +47,7 @@ check "conformance with the OCI runtime-tools" scripts/conformance.sh
 check "crun's own tests" scripts/crun-tests.sh
 count "fuzz targets, a short run" scripts/fuzz.sh 8
 count "tests in the virtual machine (cgroup v2)" scripts/vm-test.sh
+count "tests in virtual machines booted with systemd" scripts/systemd-test.sh
 
 [ ${#failures[@]} -eq 0 ] || printf 'failed: %s\n' "${failures[@]}" >&2
 echo "$passed passed, $failed failed"

@@ -116,8 +116,8 @@ fn features() -> Value {
 
 /// Annotations of a configuration that change what this runtime does (one that ends with a dot is a prefix).
 fn unsafe_annotations() -> &'static [&'static str] {
-    // The cgroupfs driver reads none.
-    if SYSTEMD { &["org.systemd.property."] } else { &[] }
+    // The systemd driver reads them.
+    &["org.systemd.property."]
 }
 
 fn supported_flags() -> Vec<&'static str> {
