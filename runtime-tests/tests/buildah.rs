@@ -1,5 +1,6 @@
 //! Debian's buildah runs the steps of a build by the binary. Only on the host: the virtual machine has no buildah.
 
+#![allow(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use runtime_tests::user::{self, User};
@@ -74,7 +75,7 @@ impl<'f> Buildah<'f> {
     }
 
     /// A working container with busybox, from nothing.
-    fn from_scratch(&self) -> String {
+    fn new_container(&self) -> String {
         let name =
             self.run(&["from", "--name", self.fixture.token(), "scratch"]).ok().stdout.trim().to_owned();
         self.run(&["copy", &name, self.at("context").to_str().unwrap(), "/"]).ok();
@@ -90,7 +91,7 @@ impl<'f> Buildah<'f> {
 
     /// Steps of a build, by hand and from a file.
     fn builds(&self) {
-        let name = self.from_scratch();
+        let name = self.new_container();
         let script = "id -u; touch /made; test -e /proc/self; test -c /dev/null; echo done";
         assert_eq!(self.run_in(&name, &[], &["/bin/sh", "-c", script]).ok().stdout, "0\ndone\n");
         let code = self.run_in(&name, &[], &["/bin/sh", "-c", "exit 5"]);

@@ -1,6 +1,7 @@
 //! The runtime of an ordinary user: no right over the host, ids of its own, and a cgroup only where one is
 //! delegated to it.
 
+#![allow(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use runtime_tests::terminal::OnTerminal;

@@ -233,8 +233,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("sh");
         std::fs::write(&file, "").unwrap();
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
-        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        std::fs::File::open(&file).unwrap().set_permissions(PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::File::open(dir.path()).unwrap().set_permissions(PermissionsExt::from_mode(0o777)).unwrap();
         let path = format!("relative::{}:/bin", dir.path().display());
         assert_eq!(find("sh", OsStr::new(&path)), Some("/bin/sh".into()));
         assert_eq!(find("no-such-helper", OsStr::new(&path)), None);

@@ -209,7 +209,7 @@ mod tests {
     fn what_others_can_write_is_neither_read_nor_written() {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path, mode| {
-            File::open(path).unwrap().set_permissions(PermissionsExt::from_mode(mode)).unwrap()
+            File::open(path).unwrap().set_permissions(PermissionsExt::from_mode(mode)).unwrap();
         };
         let above = tempfile::tempdir().unwrap();
         let directory = above.path().join("seccomp");
