@@ -49,8 +49,13 @@ fn the_shape_is_runc_s() {
     });
     let json = serde_json::to_value(&stats).unwrap();
     assert_eq!(json["cpu"]["usage"], serde_json::json!({"total": 5, "kernel": 0, "user": 0}));
-    assert_eq!(json["cpu"].get("throttling"), None);
-    assert_eq!(json["memory"], serde_json::json!({"usage": {"limit": 9, "failcnt": 0}}));
+    // Go's omitempty leaves no struct out.
+    assert_eq!(json["cpu"]["throttling"], serde_json::json!({}));
+    let none = serde_json::json!({"limit": 0, "failcnt": 0});
+    let memory = serde_json::json!({
+        "usage": {"limit": 9, "failcnt": 0}, "swap": none, "kernel": none, "kernelTCP": none,
+    });
+    assert_eq!(json["memory"], memory);
     assert_eq!(
         json["blkio"]["ioServiceBytesRecursive"][0],
         serde_json::json!({"major": 8, "op": "Read", "value": 1})
