@@ -290,7 +290,6 @@ fn readiness_is_passed_on_by_start_and_by_run() {
     let status = command::wait(&mut start, events::patience()).expect("start ends");
     assert_eq!(status.code(), Some(0));
     fixture.clean_up();
-    fixture.assert_clean();
 
     let bundle = fixture.bundle().args(says);
     let mut run = bundle.run_command(&[]);
@@ -305,19 +304,21 @@ fn readiness_is_passed_on_by_start_and_by_run() {
     bundle.kill("KILL").ok();
     let status = command::wait(&mut child, events::patience()).expect("run ends");
     assert_eq!(status.code(), Some(137));
+    drop(socket);
     fixture.assert_clean();
 }
 
 #[test]
 fn a_service_that_ends_before_it_is_ready_does_not_hold_start() {
     let fixture = Fixture::new();
-    let (_socket, path) = manager(&fixture);
+    let (socket, path) = manager(&fixture);
     let bundle = fixture.bundle().args(["/bin/true"]);
     command::run(bundle.create_command(&[]).env("NOTIFY_SOCKET", &path)).ok();
     command::run(fixture.oci(["start", &bundle.id]).env("NOTIFY_SOCKET", &path)).ok();
     let missing = fixture.bundle().args(["/bin/true"]);
     let outcome = command::run(missing.run_command(&[]).env("NOTIFY_SOCKET", "/nosuch/socket"));
     outcome.exits(1).says("/nosuch/socket");
+    drop(socket);
     fixture.clean_up();
     fixture.assert_clean();
 }
