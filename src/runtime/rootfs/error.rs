@@ -32,14 +32,6 @@ pub enum RootfsError {
         /// The feature.
         what: &'static str,
     },
-    /// A bind mount has an option that belongs to no file system.
-    #[error("mount {}: option {option:?} is unknown, and a bind mount has no file system to take it", destination.display())]
-    OptionOfBind {
-        /// Where it was to go.
-        destination: PathBuf,
-        /// The option.
-        option: String,
-    },
     /// The owners of files could not be mapped.
     #[error("cannot map the owners of {} on {}{hint}", source_path.display(), destination.display())]
     IdMap {
@@ -188,7 +180,6 @@ impl Kind for RootfsError {
             RootfsError::NoRoot
             | RootfsError::NoMountNamespace { .. }
             | RootfsError::InvalidMount { .. }
-            | RootfsError::OptionOfBind { .. }
             | RootfsError::Propagation { .. }
             | RootfsError::InvalidDevice { .. }
             | RootfsError::Sysctl { .. }

@@ -224,7 +224,7 @@ fn plan_mount(mount: &Mount, bundle: &Path, own_users: Option<&Mappings>) -> Res
         return Err(invalid("the destination is empty"));
     }
     let options = mount.options().iter().flatten().map(String::as_str);
-    let options = MountOptions::parse(options);
+    let mut options = MountOptions::parse(options);
     let idmap = idmap::plan(mount, &options, own_users)?;
     let fstype = mount.typ().as_deref().filter(|fstype| !fstype.is_empty());
     let scope = options.bind.or(match fstype {
@@ -253,11 +253,10 @@ fn plan_mount(mount: &Mount, bundle: &Path, own_users: Option<&Mappings>) -> Res
         return Err(invalid("tmpcopyup is for a tmpfs"));
     }
     if let MountKind::Bind { .. } = kind {
-        // The kernel ignores them on a bind mount, and so does crun; runc refuses, and so do we: nobody gives an
-        // option to have it ignored.
-        if let Some(option) = options.data.first() {
-            let destination = destination.clone();
-            return Err(RootfsError::OptionOfBind { destination, option: option.clone() });
+        // The kernel ignores them on a bind mount, and so do crun and runc 1.1, with which such bundles work; runc 1.2
+        // refuses.
+        for option in options.data.drain(..) {
+            tracing::warn!(destination = %destination.display(), %option, "a bind mount ignores the option");
         }
     } else if idmap.is_some() {
         return Err(invalid("mapped owners (idmap, uidMappings, gidMappings) are for bind mounts only"));

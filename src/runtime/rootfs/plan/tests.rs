@@ -68,7 +68,7 @@ fn what_is_wrong_with_a_mount() {
         assert!(matches!(one_mount(json), Err(RootfsError::InvalidMount { .. })), "{json}");
     }
     let unknown = r#"{"destination": "/x", "type": "bind", "source": "/s", "options": ["bind", "mode=5"]}"#;
-    assert!(matches!(one_mount(unknown), Err(RootfsError::OptionOfBind { .. })));
+    assert!(one_mount(unknown).is_ok());
 }
 
 #[test]
