@@ -42,6 +42,10 @@ while read -r name executable; do
 done < $out/executables
 [ ${#expected[@]} -gt 0 ] && [ -e $root/usr/bin/probe ] || { echo "vm-test: no test executables" >&2; exit 1; }
 printf 'export CORTEN_TEST_SLOW=%s\n' $slow > $root/etc/test-environment
+# scripts/kill-campaign.sh asks for more points, and gives them their time.
+for name in CORTEN_TEST_KILL_POINTS CORTEN_TEST_KILL_CHUNK CORTEN_TEST_DEADLINE CORTEN_VM_TESTS; do
+    [ -z "${!name:-}" ] || printf 'export %s="%s"\n' "$name" "${!name}" >> $root/etc/test-environment
+done
 # One test program alone, to look into it.
 if [ -n "${CORTEN_VM_ONLY:-}" ]; then
     expected=("$CORTEN_VM_ONLY")

@@ -72,10 +72,12 @@ fn judge(stage: &Stage<'_>, due: &Due, trace: &Trace, errno: Errno) -> Option<St
     }
 }
 
-/// Whether a message names an errno, by its words or by its symbol.
+/// Whether a message names an errno, by its words, its symbol or its number.
 fn names(message: &str, errno: Errno) -> bool {
     let message = message.to_lowercase();
-    message.contains(&errno.desc().to_lowercase()) || message.contains(&format!("{errno:?}").to_lowercase())
+    [errno.desc().to_lowercase(), format!("{errno:?}").to_lowercase(), format!("os error {}", errno as i32)]
+        .iter()
+        .any(|name| message.contains(name))
 }
 
 #[test]

@@ -241,7 +241,7 @@ impl Created {
     pub fn start(mut self) -> Result<Started, StartError> {
         let system = |source| StartError::Launch(LaunchError::System(source));
         if !self.told_to_start {
-            self.child.channel.send(&ToChild::Start, None).map_err(system)?;
+            self.child.channel.tell(&ToChild::Start).map_err(system)?;
         }
         let (state, pid) = (&self.state, self.child.pid);
         await_exec(&self.child.channel, self.state.init, |fd| -> Result<(), StartError> {
@@ -513,12 +513,12 @@ fn converse(
         match (message, fd) {
             (ToParent::NeedMappings, _) => {
                 plan.namespaces.write_mappings(child.pid)?;
-                child.channel.send(&ToChild::Go, None).map_err(LaunchError::System)?;
+                child.channel.tell(&ToChild::Go).map_err(LaunchError::System)?;
             }
             (ToParent::NeedHooks, _) => {
                 plan.net_devices.carry_out(child.pid)?;
                 run_runtime_hooks(half)?;
-                child.channel.send(&ToChild::Go, None).map_err(LaunchError::System)?;
+                child.channel.tell(&ToChild::Go).map_err(LaunchError::System)?;
             }
             (ToParent::Console, Some(master)) => match &request.stdio {
                 Stdio::ConsoleSocket(path) => send_fd("console", path, &master)?,

@@ -237,7 +237,8 @@ fn converse(
             Some(_) => {}
         }
     }
-    child.channel.send(&ToChild::Start, None).map_err(LaunchError::System)?;
+    // It may have failed since, and has said why.
+    child.channel.tell(&ToChild::Start).map_err(LaunchError::System)?;
     await_exec(&child.channel, ProcessId::of(child.pid)?, hand_over)?;
     Ok(console)
 }
