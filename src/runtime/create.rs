@@ -5,6 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
@@ -257,7 +258,11 @@ impl Created {
     /// Leaves it waiting at its start socket for [`super::start::start`] of another process.
     pub fn detach(mut self) -> Result<(), CreateError> {
         let listener = socket::listen_at(self.dir.as_dir(), START_SOCKET)?;
-        self.child.channel.send(&ToChild::Await, Some(listener.as_fd())).map_err(LaunchError::System)?;
+        match self.child.channel.send(&ToChild::Await, Some(listener.as_fd())) {
+            // It has ended, and has said why.
+            Err(SysError { errno: Errno::EPIPE, .. }) => {}
+            other => other.map_err(LaunchError::System)?,
+        }
         // Init acknowledges that it listens and no longer dies with us.
         match self.child.channel.receive::<ToParent>().map_err(LaunchError::System)? {
             Some((ToParent::Ready, _)) => {
