@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use runtime_tests::kill_point::{Victim, run_until};
+use runtime_tests::kill_point::{Fault, Victim, run_until};
 use runtime_tests::{Bundle, Fixture, Outcome, cgroup, command, events, run};
 use serde_json::{Value, json};
 use std::os::unix::process::CommandExt;
@@ -328,13 +328,14 @@ fn without_systemd_the_error_names_its_sockets() {
 fn sweep(victim: Victim) {
     let fixture = world();
     let prepare = || bundle(&fixture).args(["/bin/true"]);
-    let total = run_until(&prepare().create_command(&[]), None, victim);
+    let within = events::patience();
+    let total = run_until(&prepare().create_command(&[]), Fault::Kill(victim), None, within).points;
     fixture.clean_up();
     assert!(total > 100, "only {total} system call stops seen");
     let mut failures = Vec::new();
     for point in (1..=10).map(|index| index * total / 10) {
         let bundle = prepare();
-        run_until(&bundle.create_command(&[]), Some(point), victim);
+        run_until(&bundle.create_command(&[]), Fault::Kill(victim), Some(point), within);
         let deleted = fixture.run_oci(["delete", "--force", &bundle.id]);
         if deleted.code != Some(0) {
             failures.push(format!("point {point}: delete --force: {}", deleted.stderr.trim()));
