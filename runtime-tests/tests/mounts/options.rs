@@ -129,8 +129,10 @@ fn options_that_leave_no_trace_are_taken() {
 fn an_unknown_option_is_named() {
     let fixture = Fixture::new();
     std::fs::create_dir(fixture.path().join("dir")).unwrap();
+    // crun and runc 1.1 take it without a word.
     let bundle = fixture.bundle().mount("/t", "bind", fixture.path().join("dir"), &["rbind", "mode=755"]);
-    bundle.create().exits(1).says("mode=755").says("/t");
+    bundle.create().ok().says("mode=755").says("/t");
+    fixture.clean_up();
     let bundle = fixture.bundle().mount("/t", "tmpfs", "tmpfs", &["nosuchoption"]);
     bundle.create().exits(1).says("nosuchoption").says("/t");
     let bundle = fixture.bundle().mount("/t", "bind", fixture.path().join("dir"), &["bind", "tmpcopyup"]);
