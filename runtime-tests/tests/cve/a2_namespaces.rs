@@ -222,7 +222,7 @@ fn cve_2024_0132_hooks_get_nothing_of_the_image() {
     let fixture = Fixture::new();
     let log = fixture.file("hook", "");
     let script = format!(
-        "cat /proc/self/environ > {0}; readlink /proc/self/cwd /proc/self/root >> {0}",
+        "cat /proc/self/environ > {0}; (readlink /proc/self/cwd; readlink /proc/self/root) >> {0}",
         log.display()
     );
     let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["OWN=yes"]});
