@@ -272,6 +272,7 @@ fn chunk() -> (u64, u64) {
 pub struct Findings {
     name: String,
     tried: usize,
+    failed: usize,
     failures: Vec<String>,
     /// What one point left is there at the next one too.
     told: BTreeSet<String>,
@@ -279,13 +280,20 @@ pub struct Findings {
 
 impl Findings {
     /// None so far.
-    pub fn new(name: impl std::fmt::Debug) -> Self {
-        Self { name: format!("{name:?}"), tried: 0, failures: Vec::new(), told: BTreeSet::new() }
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_lowercase(),
+            tried: 0,
+            failed: 0,
+            failures: Vec::new(),
+            told: BTreeSet::new(),
+        }
     }
 
     /// What was wrong at a point.
     pub fn point(&mut self, point: &str, wrong: Vec<String>) {
         self.tried += 1;
+        self.failed += usize::from(!wrong.is_empty());
         for one in wrong.into_iter().filter(|one| self.told.insert(one.clone())) {
             // At once: a campaign takes long.
             eprintln!("{} {point}: {one}", self.name);
@@ -297,9 +305,7 @@ impl Findings {
     pub fn tell(&self, total: u64) {
         eprintln!(
             "campaign {}: {} of {total} points, {} failures",
-            self.name,
-            self.tried,
-            self.failures.len()
+            self.name, self.tried, self.failed
         );
     }
 
@@ -309,9 +315,9 @@ impl Findings {
         let shown = self.failures.iter().take(200).cloned().collect::<Vec<_>>();
         assert!(
             self.failures.is_empty(),
-            "{}: {} failures at {} points\n  {}",
+            "{}: failures at {} of {} points\n  {}",
             self.name,
-            self.failures.len(),
+            self.failed,
             self.tried,
             shown.join("\n  ")
         );

@@ -28,7 +28,7 @@ fn sweep(verb: Verb, shape: Shape, victims: &[Who]) {
     let mut all = Vec::new();
     for (phase, &who) in victims.iter().enumerate() {
         let mut stage = Stage::new(&fixture, verb, shape);
-        let mut findings = Findings::new((verb, shape, who));
+        let mut findings = Findings::new(&format!("kill {verb:?} {shape:?} {who:?}"));
         let count = stage.prepare();
         let whole = run_until(&count.command, Fault::Kill(Victim::Command), None, patience());
         assert_eq!(whole.code, Some(0), "{verb:?} {shape:?} alone: {}", whole.stderr);
