@@ -13,9 +13,6 @@ use runtime_tests::kill_point::{Fault, Trace, run_until};
 use runtime_tests::needs::stretched;
 use std::time::Duration;
 
-/// Points of each sweep when nothing else is asked for.
-const USUAL: u64 = 14;
-
 const ERRNOS: [Errno; 7] =
     [Errno::ENOMEM, Errno::ENOSPC, Errno::EIO, Errno::EINTR, Errno::EAGAIN, Errno::EMFILE, Errno::EPERM];
 
@@ -33,7 +30,7 @@ fn sweep(verb: Verb, shape: Shape) {
     assert!(total > 20, "only {total} system calls seen");
     // Two seconds are for the runtime; tracing costs more than it does, and other tests run beside it.
     let within = stretched(Duration::from_secs(2)) + whole.took * 5;
-    for (index, point) in points(total, USUAL, 1, 2).into_iter().enumerate() {
+    for (index, point) in points(total, 3, 1, 2).into_iter().enumerate() {
         let all = if is_exhaustive() { 0..ERRNOS.len() } else { index % 7..index % 7 + 1 };
         for errno in &ERRNOS[all] {
             let due = stage.prepare();
@@ -127,8 +124,18 @@ fn kill_meets_errors() {
 }
 
 #[test]
+fn kill_of_much_meets_errors() {
+    sweep(Verb::Kill, Shape::Rich);
+}
+
+#[test]
 fn delete_meets_errors() {
     sweep(Verb::Delete, Shape::Plain);
+}
+
+#[test]
+fn delete_of_much_meets_errors() {
+    sweep(Verb::Delete, Shape::Rich);
 }
 
 #[test]

@@ -10,9 +10,6 @@ use runtime_tests::events::patience;
 use runtime_tests::kill_point::{Fault, Victim, run_until};
 use std::process::{Command, Stdio};
 
-/// Points of each sweep when nothing else is asked for.
-const USUAL: u64 = 5;
-
 /// Who is killed; the container's init is either there before the command or its child.
 #[derive(Debug, Clone, Copy)]
 enum Who {
@@ -36,7 +33,7 @@ fn sweep(verb: Verb, shape: Shape, victims: &[Who]) {
         assert!(wrong.is_empty(), "{verb:?} {shape:?} alone: {wrong:?}");
         let total = whole.points;
         assert!(total > 50, "only {total} system call stops seen");
-        for point in points(total, USUAL, phase as u64, victims.len() as u64) {
+        for point in points(total, 1, phase as u64, victims.len() as u64) {
             let due = stage.prepare();
             let victim = match who {
                 Who::Command => Victim::Command,
@@ -163,6 +160,11 @@ fn exec_in_much_is_killed() {
 #[test]
 fn kill_is_killed() {
     sweep(Verb::Kill, Shape::Plain, LONER);
+}
+
+#[test]
+fn kill_of_much_is_killed() {
+    sweep(Verb::Kill, Shape::Rich, LONER);
 }
 
 #[test]
