@@ -263,6 +263,12 @@ pub fn points(total: u64, weight: u64, phase: u64, phases: u64) -> Vec<u64> {
         .collect()
 }
 
+/// Whether the id is to be used again after a point: where it could have stayed taken. Of all points, at each fourth:
+/// it costs as much as the point, and what keeps an id is found by a look at what is left.
+pub fn asks_again(verb: Verb, point: u64) -> bool {
+    matches!(verb, Verb::Create | Verb::Run) && (!is_exhaustive() || point.is_multiple_of(4))
+}
+
 /// Whether every point is to be tried.
 pub fn is_exhaustive() -> bool {
     std::env::var("CORTEN_TEST_KILL_POINTS").is_ok_and(|text| text == "all")

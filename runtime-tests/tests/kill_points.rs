@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use runtime_tests::Fixture;
-use runtime_tests::campaign::{Findings, Shape, Stage, Verb, points};
+use runtime_tests::campaign::{Findings, Shape, Stage, Verb, asks_again, points};
 use runtime_tests::events::patience;
 use runtime_tests::kill_point::{Fault, Victim, run_until};
 use std::process::{Command, Stdio};
@@ -45,7 +45,7 @@ fn sweep(verb: Verb, shape: Shape, victims: &[Who]) {
             let mut wrong: Vec<String> =
                 trace.hang.into_iter().map(|hang| format!("hangs: {hang}")).collect();
             wrong.extend(stage.settle(due));
-            if matches!(verb, Verb::Create | Verb::Run) {
+            if asks_again(verb, point) {
                 wrong.extend(stage.again());
             }
             let place = trace.struck.unwrap_or_else(|| "past the end".to_owned());
