@@ -2,32 +2,33 @@
 //!
 //! What can be left behind by a kill at any point is written down before it is made: the record with the
 //! cgroups' paths comes first. All mounts are in the container's own mount namespace and end with it.
+mod bring_up;
+mod error;
+
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
+use self::bring_up::bring_up;
+pub(super) use self::bring_up::{send_fd, write_pid_file};
+pub use self::error::CreateError;
 use super::cgroup::{self, Cgroup, Driver, Host};
-use super::hooks::{self, HookError, Phase};
 use super::init::{self, HostMounts};
 use super::launch::{Child, LaunchError, Side, Target, launch};
-use super::namespaces::{NamespaceError, flag};
-use super::netdevices::NetDeviceError;
-use super::notify::{self, NotifyError};
+use super::namespaces::flag;
+use super::notify;
 use super::plan::{Plan, PlanError};
 use super::protocol::{ToChild, ToParent};
 use super::rdt::{self, RdtError};
 use super::rootless::{self, Caller, Rootless};
 use super::sd_notify;
-use super::security::SecurityError;
 use super::security::seccomp::Listener;
-use super::start::{StartError, await_exec, log, run_poststart};
-use super::state::{Intent, ProcessId, START_SOCKET, State, StateDir, StateError, Status};
-use super::validate::{self, ValidateError};
-use crate::error::{ErrorKind, Kind};
-use crate::sys::appear::appear;
+use super::start::{StartError, await_exec, run_poststart};
+use super::state::{Intent, START_SOCKET, State, StateDir, StateError, Status};
+use super::validate;
 use crate::sys::process::{Exit, is_inherited, wait};
 use crate::sys::{SysError, socket};
 
@@ -104,95 +105,6 @@ pub struct CreateRequest {
     pub seccomp_cache: Option<PathBuf>,
     /// Mount destinations of fresh volumes, into which the image's content is copied.
     pub copy_up: Vec<PathBuf>,
-}
-
-/// Why a container could not be created.
-#[derive(Debug, thiserror::Error)]
-pub enum CreateError {
-    /// The configuration contradicts itself, or asks for what is not built.
-    #[error(transparent)]
-    Invalid(#[from] ValidateError),
-    /// The configuration cannot be carried out.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The record.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The cgroups.
-    #[error(transparent)]
-    Cgroup(#[from] cgroup::Error),
-    /// The process, or anything on the container's side.
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-    /// The resctrl group.
-    #[error(transparent)]
-    Rdt(#[from] RdtError),
-    /// The user namespace.
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    /// A network device of the host.
-    #[error(transparent)]
-    NetDevice(#[from] NetDeviceError),
-    /// A hook of the runtime's side.
-    #[error(transparent)]
-    Hook(#[from] HookError),
-    /// The seccomp agent did not get its descriptor.
-    #[error(transparent)]
-    Notify(#[from] NotifyError),
-    /// Limits of the process.
-    #[error(transparent)]
-    Security(#[from] SecurityError),
-    /// The caller's pid file.
-    #[error("writing pid file {path}")]
-    PidFile {
-        /// Where.
-        path: String,
-        /// The call.
-        #[source]
-        source: SysError,
-    },
-    /// A socket of the caller.
-    #[error("sending the {what} to socket {path}")]
-    Socket {
-        /// `console` or `pidfd`.
-        what: &'static str,
-        /// Where.
-        path: String,
-        /// The call.
-        #[source]
-        source: SysError,
-    },
-    /// A descriptor of `--preserve-fds` is not there.
-    #[error("descriptor {number} is to be preserved, but the caller did not hand it down")]
-    NoDescriptor {
-        /// Which.
-        number: i32,
-    },
-    /// A call of the runtime's.
-    #[error("creating the container")]
-    System(#[from] SysError),
-}
-
-impl Kind for CreateError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            CreateError::Invalid(source) => source.kind(),
-            CreateError::Plan(source) => source.kind(),
-            CreateError::State(source) => source.kind(),
-            CreateError::Cgroup(source) => source.kind(),
-            CreateError::Launch(source) => source.kind(),
-            CreateError::Rdt(source) => source.kind(),
-            CreateError::Namespace(source) => source.kind(),
-            CreateError::NetDevice(source) => source.kind(),
-            CreateError::Hook(source) => source.kind(),
-            CreateError::Notify(source) => source.kind(),
-            CreateError::Security(source) => source.kind(),
-            CreateError::NoDescriptor { .. } => ErrorKind::InvalidInput,
-            CreateError::PidFile { source, .. }
-            | CreateError::Socket { source, .. }
-            | CreateError::System(source) => source.kind(),
-        }
-    }
 }
 
 /// A created container, whose init waits for [`Created::start`] or [`Created::detach`]. Dropped before
@@ -453,129 +365,4 @@ fn make(
             outcome => return Ok((child, outcome?)),
         }
     }
-}
-
-/// From the birth of init to the point where it is ready; gives its terminal.
-fn bring_up(
-    half: &mut Half,
-    cgroup: &Cgroup,
-    plan: &Plan,
-    request: &CreateRequest,
-    child: &mut Child,
-) -> Result<Option<OwnedFd>, CreateError> {
-    let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    // While init makes its mounts on another processor: what it need not wait for.
-    adopt(half, plan, child)?;
-    cgroup.restrict_devices(resources, request.rootless)?;
-    half.dir()?.write_config(&request.spec)?;
-    if plan.start == StartMode::OnCall {
-        let console = converse(half, plan, request, child)?;
-        tell_callers(request, child)?;
-        return Ok(console);
-    }
-    tell_callers(request, child)?;
-    // It may have failed already, and has said why.
-    child.channel.tell(&ToChild::Start).map_err(LaunchError::System)?;
-    converse(half, plan, request, child)
-}
-
-/// The pid file and the pidfd socket.
-fn tell_callers(request: &CreateRequest, child: &Child) -> Result<(), CreateError> {
-    if let Some(path) = &request.pid_file {
-        write_pid_file(path, child.pid)?;
-    }
-    if let Some(path) = &request.pidfd_socket {
-        send_fd("pidfd", path, &child.pidfd)?;
-    }
-    Ok(())
-}
-
-/// What only the runtime may do to the new process, while it makes its mounts: a process in a user namespace
-/// cannot raise its limits or lower its OOM score.
-fn adopt(half: &mut Half, plan: &Plan, child: &Child) -> Result<(), CreateError> {
-    half.state.init = ProcessId::of(child.pid)?;
-    half.dir()?.write_init(half.state.init)?;
-    if let Some(group) = &half.state.rdt {
-        group.add(child.pid)?;
-    }
-    Ok(plan.process.security.limits.apply_from_runtime(child.pid)?)
-}
-
-/// Serves init until it is ready.
-fn converse(
-    half: &Half,
-    plan: &Plan,
-    request: &CreateRequest,
-    child: &mut Child,
-) -> Result<Option<OwnedFd>, CreateError> {
-    let mut console = None;
-    loop {
-        let (message, fd) = match child.channel.receive::<ToParent>().map_err(LaunchError::System)? {
-            Some(message) => message,
-            None => return Err(LaunchError::Vanished { hint: why_vanished(half) }.into()),
-        };
-        child.heard = true;
-        match (message, fd) {
-            (ToParent::NeedMappings, _) => {
-                plan.namespaces.write_mappings(child.pid)?;
-                child.channel.tell(&ToChild::Go).map_err(LaunchError::System)?;
-            }
-            (ToParent::NeedHooks, _) => {
-                plan.net_devices.carry_out(child.pid)?;
-                run_runtime_hooks(half)?;
-                child.channel.tell(&ToChild::Go).map_err(LaunchError::System)?;
-            }
-            (ToParent::Console, Some(master)) => match &request.stdio {
-                Stdio::ConsoleSocket(path) => send_fd("console", path, &master)?,
-                _ => console = Some(master),
-            },
-            (ToParent::Log { level, message }, _) => log(&level, &message),
-            (ToParent::Failed(failure), _) => return Err(LaunchError::Container(failure).into()),
-            (ToParent::Ready, _) => return Ok(console),
-            (ToParent::Listener, Some(fd)) => {
-                let program = plan.process.security.seccomp.as_ref();
-                let listener = program.and_then(|program| program.listener.as_ref());
-                notify::send(listener, &half.state, Status::Creating, child.pid, &fd)?;
-            }
-            (ToParent::ListenerAt { number }, _) => {
-                let fd = notify::fetch(half.state.init, number)?;
-                let program = plan.process.security.seccomp.as_ref();
-                let listener = program.and_then(|program| program.listener.as_ref());
-                notify::send(listener, &half.state, Status::Creating, child.pid, &fd)?;
-            }
-            (ToParent::Console | ToParent::Listener | ToParent::Listening | ToParent::Staged { .. }, _) => {}
-        }
-    }
-}
-
-/// The likeliest reason for which init was killed while it was set up.
-fn why_vanished(half: &Half) -> &'static str {
-    let oom = Cgroup::open(&half.state.cgroup).and_then(|cgroup| cgroup.oom_kills());
-    if oom.is_ok_and(|kills| kills > 0) {
-        ": the kernel killed it for want of memory; linux.resources.memory.limit is too low"
-    } else {
-        ""
-    }
-}
-
-fn run_runtime_hooks(half: &Half) -> Result<(), HookError> {
-    let Some(all) = &half.state.hooks else { return Ok(()) };
-    // The spec places prestart hooks behind the call of `start`, where a container is "created"; it shows the
-    // hooks of createRuntime one that is "creating".
-    let state = |status| half.state.oci_json(status);
-    hooks::run_all(Phase::Prestart, all.prestart().as_deref(), &state(Status::Created))?;
-    hooks::run_all(Phase::CreateRuntime, all.create_runtime().as_deref(), &state(Status::Creating))
-}
-
-/// conmon takes the pid file for the sign of success: it appears whole, digits only, without a newline.
-pub(super) fn write_pid_file(path: &Path, pid: Pid) -> Result<(), CreateError> {
-    appear(path, pid.to_string().as_bytes())
-        .map_err(|source| CreateError::PidFile { path: path.display().to_string(), source })
-}
-
-/// Sends a descriptor to a caller's socket, with its role as the message.
-pub(super) fn send_fd(what: &'static str, path: &Path, fd: &OwnedFd) -> Result<(), CreateError> {
-    socket::connect_stream(path)
-        .and_then(|stream| socket::send(&stream, what.as_bytes(), &[fd.as_fd()]))
-        .map_err(|source| CreateError::Socket { what, path: path.display().to_string(), source })
 }
