@@ -106,6 +106,11 @@ impl<'f> Bundle<'f> {
         self
     }
 
+    /// Without a mount namespace, and without what cannot be had then.
+    pub fn sharing_mounts(self) -> Self {
+        self.without_namespace("mount").unset("/linux/maskedPaths").unset("/linux/readonlyPaths")
+    }
+
     /// Adds a namespace, or the path of one to join.
     pub fn namespace(mut self, kind: &str, path: Option<&str>) -> Self {
         self.namespaces().retain(|namespace| namespace["type"] != kind);

@@ -43,6 +43,8 @@ pub enum Shape {
     Plain,
     /// With hooks, a user namespace, a seccomp filter, a terminal, more mounts and a pid file.
     Rich,
+    /// Without a mount namespace of its own.
+    Shared,
 }
 
 /// A container that is brought again and again to where a verb is due.
@@ -74,7 +76,11 @@ impl<'f> Stage<'f> {
     pub fn new(fixture: &'f Fixture, verb: Verb, shape: Shape) -> Self {
         let program = if verb == Verb::Run { ["/bin/true", ""] } else { ["/bin/sleep", "1000"] };
         let bundle = fixture.bundle().args(program.into_iter().filter(|word| !word.is_empty()));
-        let bundle = if shape == Shape::Rich { enrich(fixture, bundle) } else { bundle };
+        let bundle = match shape {
+            Shape::Plain => bundle,
+            Shape::Rich => enrich(fixture, bundle),
+            Shape::Shared => bundle.sharing_mounts(),
+        };
         bundle.write();
         let consoles = tempfile::Builder::new().prefix("console").tempdir().expect("temporary directory");
         Self { fixture, bundle, verb, shape, consoles }

@@ -137,6 +137,17 @@ fn run_of_much_is_killed() {
     sweep(Verb::Run, Shape::Rich, MAKER);
 }
 
+/// Its mounts do not end with it.
+#[test]
+fn create_among_the_hosts_mounts_is_killed() {
+    sweep(Verb::Create, Shape::Shared, MAKER);
+}
+
+#[test]
+fn delete_among_the_hosts_mounts_is_killed() {
+    sweep(Verb::Delete, Shape::Shared, LONER);
+}
+
 #[test]
 fn start_is_killed() {
     sweep(Verb::Start, Shape::Plain, LONER);

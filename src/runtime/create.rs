@@ -1,7 +1,8 @@
 //! Creating a container.
 //!
 //! What can be left behind by a kill at any point is written down before it is made: the record with the
-//! cgroups' paths comes first. All mounts are in the container's own mount namespace and end with it.
+//! cgroups' paths comes first. All mounts are in the container's own mount namespace and end with it; without one
+//! they are below a directory beside the record, and are detached with it.
 mod bring_up;
 mod error;
 
@@ -317,6 +318,9 @@ fn make(
     if sd_notify::is_offered(&request.spec, &request.state_root, &request.id) {
         half.dir()?.make_notify_directory()?;
     }
+    let point =
+        plan.rootfs.shares_mounts().then(|| half.dir()?.make_root_directory().map_err(CreateError::from));
+    let point = point.transpose()?;
     if let Some(rdt) = &rdt {
         rdt.make()?;
     }
@@ -349,7 +353,7 @@ fn make(
                 channel,
                 request,
                 &half.state,
-                HostMounts { root: root_mount, sources, cgroups_refused: cgroup.is_refused() },
+                HostMounts { root: root_mount, sources, cgroups_refused: cgroup.is_refused(), point },
             ),
             Ok(Side::Parent(child)) => child,
             Err(LaunchError::Stillborn) if born_there => {

@@ -20,9 +20,10 @@ use super::records;
 use super::rootless::Rootless;
 use super::security::{SecurityError, affinity};
 use super::start::{await_exec, log};
-use super::state::{ProcessId, State, StateError, Status};
+use super::state::{ProcessId, State, StateDir, StateError, Status};
 use super::validate;
 use crate::error::{ErrorKind, Kind};
+use crate::sys::mount::change_root;
 use crate::sys::pty::Pty;
 use crate::sys::root::Root;
 use crate::sys::{SysError, pidfd};
@@ -63,6 +64,11 @@ pub enum ExecError {
     /// It does not run; callers match this text.
     #[error("cannot exec in a stopped container")]
     NotRunning,
+    /// It has no mount namespace, and its root is not in ours.
+    #[error(
+        "the container has no mount namespace, and its root is not mounted in this one: exec must be called where it was created"
+    )]
+    RootElsewhere,
     /// It is paused; callers match this text.
     #[error("cannot exec in a paused container (use --ignore-paused to override)")]
     Paused,
@@ -93,7 +99,7 @@ impl Kind for ExecError {
     fn kind(&self) -> ErrorKind {
         match self {
             ExecError::State(source) => source.kind(),
-            ExecError::NotRunning | ExecError::Paused => ErrorKind::WrongState,
+            ExecError::NotRunning | ExecError::Paused | ExecError::RootElsewhere => ErrorKind::WrongState,
             ExecError::Plan(source) => source.kind(),
             ExecError::Cgroup(source) => source.kind(),
             ExecError::Launch(source) => source.kind(),
@@ -122,12 +128,18 @@ pub fn exec(request: ExecRequest) -> Result<Started, ExecError> {
     if !init.is_alive()? {
         return Err(ExecError::NotRunning);
     }
+    let root = if state.namespaces & flag::MOUNT == 0 {
+        let root = StateDir::mounted_root(&request.state_root, &request.id)?;
+        Some(root.ok_or(ExecError::RootElsewhere)?)
+    } else {
+        None
+    };
     let spec = State::load_spec(&request.state_root, &request.id)?;
     let mut plan = ProcessPlan::build(&spec, &request.process, request.seccomp_cache.as_deref())?;
     let affinity = affinity::Plan::new(&request.process, spec.process().as_ref())?;
     let own = affinity.begin()?;
     let mut child = match enter(&request, &state, pidfd, &mut plan) {
-        Ok(Side::Init(channel)) => run(&plan, affinity, &Arc::new(channel), &request, &state),
+        Ok(Side::Init(channel)) => run(&plan, affinity, &Arc::new(channel), &request, &state, root),
         Ok(Side::Parent(child)) => child,
         Err(error) => {
             // The first error is the one to report.
@@ -250,10 +262,11 @@ fn run(
     channel: &Arc<Channel>,
     request: &ExecRequest,
     state: &State,
+    root: Option<OwnedFd>,
 ) -> ! {
     let _records = records::forward(channel);
     let settled = affinity.settle().map_err(InitError::from);
-    let ready = settled.and_then(|()| set_up(plan, channel, request, state)).and_then(|found| {
+    let ready = settled.and_then(|()| set_up(plan, channel, request, state, root)).and_then(|found| {
         channel.send(&ToParent::Ready, None).map_err(LaunchError::System)?;
         match channel.receive::<ToChild>().map_err(LaunchError::System)? {
             Some((ToChild::Start, _)) => {}
@@ -273,10 +286,14 @@ fn set_up(
     channel: &Channel,
     request: &ExecRequest,
     state: &State,
+    root: Option<OwnedFd>,
 ) -> Result<Found, InitError> {
     setsid().map_err(SysError::on("setsid", "")).map_err(init::failed("making a new session"))?;
     if state.namespaces & flag::USER != 0 {
         init::become_namespace_root()?;
+    }
+    if let Some(root) = root {
+        change_root(root.as_fd()).map_err(init::failed("entering the container's root"))?;
     }
     let terminal = if request.stdio.is_terminal() {
         let root = Root::open_host("/".as_ref()).map_err(init::failed("opening the container's root"))?;

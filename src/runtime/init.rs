@@ -105,6 +105,8 @@ pub(super) struct HostMounts {
     pub(super) sources: HostSources,
     /// Whether some of the container's cgroups could not be made.
     pub(super) cgroups_refused: bool,
+    /// Where the root is mounted without a mount namespace.
+    pub(super) point: Option<OwnedFd>,
 }
 
 /// Runs init to its program, or reports what failed and ends. It never returns into the runtime's code, of
@@ -171,6 +173,7 @@ fn set_up(
         cgroup: Some(&state.cgroup),
         sources: mounts.sources,
         cgroups_refused: mounts.cgroups_refused,
+        mount_point: mounts.point,
     };
     let mut prepared = rootfs::prepare(&plan.rootfs, source, facts)?;
     make_cwd(&prepared, &plan.process.cwd)?;

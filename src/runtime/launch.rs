@@ -241,7 +241,8 @@ fn place(placement: &Placement) -> Result<(), LaunchError> {
 /// Runs in the stage; returns only in init, its child and then its parent's.
 fn stage(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<(), LaunchError> {
     arrive(target, joins, channel)?;
-    if let Some((process, flags)) = &target.of_process {
+    // A pidfd and no bits at all are EINVAL (setns(2)); a container may share every namespace.
+    if let Some((process, flags)) = target.of_process.as_ref().filter(|(_, flags)| *flags != 0) {
         setns(process, *flags)?;
     }
     target.namespaces.make_time_namespace()?;

@@ -99,9 +99,7 @@ pub fn check(spec: &Spec) -> Result<(), ValidateError> {
         }
     }
     check_hooks(spec)?;
-    let Some(linux) = spec.linux().as_ref() else {
-        return no_mount_namespace();
-    };
+    let Some(linux) = spec.linux().as_ref() else { return Ok(()) };
     check_mappings(linux, &namespaces)?;
     check_paths(linux, &namespaces)?;
     for name in linux.sysctl().iter().flatten().map(|(name, _)| name) {
@@ -282,7 +280,7 @@ fn check_paths(linux: &Linux, namespaces: &Namespaces) -> Result<(), ValidateErr
         return Err(ValidateError::Propagation { value: propagation.into() });
     }
     if !namespaces.has(LinuxNamespaceType::Mount) {
-        return no_mount_namespace();
+        check_shared_mounts(propagation, namespaces)?;
     }
     for (index, device) in linux.devices().iter().flatten().enumerate() {
         if device.path().is_relative() {
@@ -295,13 +293,17 @@ fn check_paths(linux: &Linux, namespaces: &Namespaces) -> Result<(), ValidateErr
     Ok(())
 }
 
-/// runc chroots then; pivot_root(2) in the host's mount namespace would be the end of the host.
-fn no_mount_namespace() -> Result<(), ValidateError> {
-    Err(ValidateError::NeedsNamespace {
-        what: "change the root file system",
-        namespace: "MNT",
-        field: "linux.namespaces",
-    })
+/// What a container can have whose mounts are made among the host's.
+fn check_shared_mounts(propagation: &str, namespaces: &Namespaces) -> Result<(), ValidateError> {
+    let needs = |what, field| Err(ValidateError::NeedsNamespace { what, namespace: "MNT", field });
+    if namespaces.has(LinuxNamespaceType::User) {
+        // Root of a user namespace cannot mount in a mount namespace that is not the user namespace's.
+        return needs("change the root file system in a user namespace", "linux.namespaces");
+    }
+    match propagation {
+        "" | "private" | "rprivate" | "slave" | "rslave" => Ok(()),
+        _ => needs("share mounts", "linux.rootfsPropagation"),
+    }
 }
 
 /// The IPC sysctls that each IPC namespace has for itself (runc has the same list).

@@ -5,6 +5,7 @@
 mod basic;
 mod options;
 mod owners;
+mod shared;
 mod tree;
 
 use runtime_tests::{Bundle, Fixture, Outcome, run};

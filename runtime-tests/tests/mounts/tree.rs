@@ -1,7 +1,7 @@
 //! The tree as a whole: propagation of the root, read-only roots with mounts in them, devices, destinations.
 
 use crate::{in_own_mounts, line_of, mount_of, report, words};
-use runtime_tests::{Fixture, needs, run};
+use runtime_tests::{Fixture, needs};
 use serde_json::{Value, json};
 
 /// The line of the root, without what comes after the dash.
@@ -166,12 +166,4 @@ fn masked_and_read_only_paths_may_be_links_and_may_be_missing() {
         bundle.create().exits(1).says(field);
     }
     fixture.clean_up();
-}
-
-#[test]
-fn without_a_mount_namespace_nothing_is_mounted() {
-    let fixture = Fixture::new();
-    run(&mut fixture.bundle().without_namespace("mount").create_command(&[])).exits(1).says("MNT namespace");
-    fixture.clean_up();
-    fixture.assert_clean();
 }

@@ -10,7 +10,7 @@ pub enum RootfsError {
     /// `root` is missing in config.json, or its path is empty.
     #[error("config.json names no root.path")]
     NoRoot,
-    /// Something would be mounted in the host's own mount namespace.
+    /// It cannot be had among the host's own mounts.
     #[error("{what} needs a mount namespace in linux.namespaces")]
     NoMountNamespace {
         /// The field of config.json.

@@ -6,6 +6,8 @@
 //! pivot    the prepared tree becomes "/"
 //! seal     read-only root, sysctls, read-only and masked paths
 //! ```
+//! A container that shares the runtime's mount namespace gets its mounts below a directory of the runtime's, and
+//! `chroot` instead of the pivot.
 //!
 //! All three run in the single-threaded container side. Nothing in the tree is touched by a path that the
 //! kernel resolves twice: a mount point is opened once inside the root handle, and the finished mount is

@@ -5,7 +5,7 @@ use super::prepare::MountFacts;
 use super::{Result, RootfsError, cgroup, copyup, sources};
 use crate::runtime::rootless::in_user_namespace;
 use crate::sys::SysError;
-use crate::sys::mount::{self, Attr, Change, FsContext, Scope};
+use crate::sys::mount::{self, Attr, Change, FsContext, Propagation, Scope};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, readlinkat};
 use nix::sys::stat::{SFlag, fstat};
@@ -251,6 +251,12 @@ impl<'p> Builder<'p> {
     ) -> Result<()> {
         let destination = absolute(step);
         let failed = |error| RootfsError::mount(what, &destination)(error);
+        if self.plan.shares_mounts() {
+            // A copy of one of the host's mounts would be its peer. In a mount namespace of the container's own, the
+            // propagation of its root has seen to that.
+            let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
+            mount::set_attr(mount.as_fd(), &slave, Scope::Tree, what).map_err(failed)?;
+        }
         if !step.options.recursive.is_empty() {
             mount::set_attr(mount.as_fd(), &step.options.recursive, Scope::Tree, what).map_err(failed)?;
         }

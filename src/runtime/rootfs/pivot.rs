@@ -27,7 +27,7 @@ pub fn pivot(plan: &RootfsPlan, prepared: &Prepared) -> Result<()> {
     // mounts above the root were made for the pivot, and unbindable it becomes when nothing is to be bound any more.
     if let Some((propagation, scope)) = plan.propagation
         && !matches!(propagation, Propagation::Private | Propagation::Unbindable)
-        && plan.change != RootChange::Chroot
+        && !plan.shares_mounts()
     {
         set_root_propagation(propagation, scope)
             .map_err(RootfsError::root("set the propagation of", Path::new("/")))?;

@@ -24,7 +24,7 @@ pub struct RootfsPlan {
     pub(super) change: RootChange,
     pub(super) propagation: Option<(Propagation, Scope)>,
     pub(super) mounts: Vec<MountStep>,
-    /// The caller has checked that the host has SELinux ([`RootfsPlan::mount_label`]).
+    /// The caller has checked that the host has SELinux ([`RootfsPlan::has_mount_label`]).
     pub(super) mount_label: Option<String>,
     /// Whether /dev is ours to fill: it is not when the bundle binds a directory there.
     pub(super) fill_dev: bool,
@@ -42,7 +42,7 @@ pub struct RootfsPlan {
 pub(super) enum RootChange {
     Pivot,
     Move,
-    /// Without a mount namespace of its own nothing can be mounted or pivoted.
+    /// Without a mount namespace of its own: pivot_root(2) would be the end of the host.
     Chroot,
 }
 
@@ -155,7 +155,7 @@ pub fn plan(spec: &Spec, bundle: &Path, facts: PlanFacts) -> Result<RootfsPlan> 
         user_namespace: has(LinuxNamespaceType::User),
         cgroup_namespace: has(LinuxNamespaceType::Cgroup),
     };
-    planned.check_mount_namespace()?;
+    planned.check_shared_mounts()?;
     Ok(planned)
 }
 
@@ -172,15 +172,21 @@ impl RootfsPlan {
         found.map(|step| step.copy_up_volume = true).is_some()
     }
 
-    /// Without a mount namespace the only thing that can be done is a chroot.
-    fn check_mount_namespace(&self) -> Result<()> {
+    /// Whether the mounts are made in the runtime's own mount namespace, below a place of the container's
+    /// ([`super::MountFacts::mount_point`]).
+    pub fn shares_mounts(&self) -> bool {
+        self.change == RootChange::Chroot
+    }
+
+    /// What cannot be had then: as in runc, nothing is hidden; and nothing is handed on to the host's mounts.
+    fn check_shared_mounts(&self) -> Result<()> {
+        let shared = matches!(self.propagation, Some((Propagation::Shared | Propagation::Unbindable, _)));
         let needs = [
-            (!self.mounts.is_empty(), "mounts"),
-            (self.read_only, "root.readonly"),
+            (shared, "linux.rootfsPropagation"),
             (!self.masked_paths.is_empty(), "linux.maskedPaths"),
             (!self.read_only_paths.is_empty(), "linux.readonlyPaths"),
         ];
-        match needs.into_iter().find(|(asked, _)| *asked && self.change == RootChange::Chroot) {
+        match needs.into_iter().find(|(asked, _)| *asked && self.shares_mounts()) {
             Some((_, what)) => Err(RootfsError::NoMountNamespace { what }),
             None => Ok(()),
         }
@@ -191,9 +197,14 @@ impl RootfsPlan {
         &self.rootfs
     }
 
-    /// `linux.mountLabel`, which needs a host with SELinux.
-    pub fn mount_label(&self) -> Option<&str> {
-        self.mount_label.as_deref()
+    /// Whether `linux.mountLabel` is given, which needs a host with SELinux.
+    pub fn has_mount_label(&self) -> bool {
+        self.mount_label.is_some()
+    }
+
+    /// Makes the mounts without it.
+    pub fn drop_mount_label(&mut self) -> Option<String> {
+        self.mount_label.take()
     }
 
     /// Whether the process gets a terminal, made while the file system is prepared.

@@ -1,7 +1,7 @@
 //! Builds the tree: everything up to the moment when it becomes "/".
 use super::destination::MountTable;
 use super::mounts::Builder;
-use super::plan::{RootChange, RootfsPlan};
+use super::plan::RootfsPlan;
 use super::sources::HostSources;
 use super::{Result, RootfsError, console, devices};
 use crate::runtime::cgroup;
@@ -39,6 +39,10 @@ pub struct MountFacts<'f> {
     /// Sources that the host side has opened already ([`RootfsPlan::open_sources`]), for a user namespace
     /// whose root may not walk to them.
     pub sources: HostSources,
+    /// For a container without a mount namespace ([`RootfsPlan::shares_mounts`]): an empty directory of the
+    /// runtime's own, on which the root is mounted, and which is to be detached with all that is mounted there when
+    /// the container is deleted.
+    pub mount_point: Option<OwnedFd>,
 }
 
 /// A root file system on which only [`super::pivot`] and [`super::seal`] are left to do.
@@ -86,20 +90,21 @@ pub fn prepare(plan: &RootfsPlan, source: RootSource, facts: MountFacts<'_>) -> 
     result
 }
 
-fn build(plan: &RootfsPlan, source: RootSource, facts: MountFacts<'_>) -> Result<Prepared> {
-    if plan.change == RootChange::Chroot {
-        let root = Root::open_host(&plan.rootfs).map_err(RootfsError::root("open", &plan.rootfs))?;
-        return Ok(Prepared::new(MountTable::new(root), plan.rootfs.clone()));
-    }
+fn build(plan: &RootfsPlan, source: RootSource, mut facts: MountFacts<'_>) -> Result<Prepared> {
     let (propagation, scope) = match plan.propagation {
         None => (Propagation::Slave, Scope::Tree),
         // Nothing could be bound from it; it becomes unbindable when all mounts are made.
         Some((Propagation::Unbindable, scope)) => (Propagation::Private, scope),
         Some(given) => given,
     };
-    mount::set_root_propagation(propagation, scope)
-        .map_err(RootfsError::root("set the propagation of", Path::new("/")))?;
-    let (root, root_path) = attach_root(plan, source)?;
+    let (root, root_path) = if plan.shares_mounts() {
+        let point = facts.mount_point.take().ok_or(RootfsError::NoMountNamespace { what: "root" })?;
+        attach_among_the_hosts(plan, source, &point)?
+    } else {
+        mount::set_root_propagation(propagation, scope)
+            .map_err(RootfsError::root("set the propagation of", Path::new("/")))?;
+        attach_root(plan, source)?
+    };
     // Cloned now, because the host's tree is gone after the pivot. Attached to the first masked file, it is
     // the source of all others.
     let null = if plan.masked_paths.is_empty() { None } else { Some(devices::host_null()?) };
@@ -138,6 +143,34 @@ fn attach_root(plan: &RootfsPlan, source: RootSource) -> Result<(Root, PathBuf)>
     mount::move_mount(mount.as_fd(), target.as_fd(), &name)
         .map_err(failed("mount the root file system on"))?;
     Ok((Root::new(mount), at))
+}
+
+/// Mounts the root on `point`, in the runtime's own mount namespace, so that nothing that is mounted in it reaches
+/// the host's mounts: it hears of them at most.
+fn attach_among_the_hosts(plan: &RootfsPlan, source: RootSource, point: &OwnedFd) -> Result<(Root, PathBuf)> {
+    let failed = |action| RootfsError::root(action, &plan.rootfs);
+    let name = plan.rootfs.display().to_string();
+    let root = match source {
+        RootSource::Detached { mount, .. } => mount,
+        RootSource::Path => {
+            let target = Root::open_host(&plan.rootfs).map_err(failed("open the root file system"))?;
+            mount::clone_fd(target.as_fd(), &name, Scope::Tree).map_err(failed("bind-mount"))?
+        }
+    };
+    let change = |propagation| Change { propagation: Some(propagation), ..Change::default() };
+    let own = match plan.propagation {
+        Some((Propagation::Private, _)) => Propagation::Private,
+        _ => Propagation::Slave,
+    };
+    mount::set_attr(root.as_fd(), &change(own), Scope::Tree, &name).map_err(failed("separate"))?;
+    // What is attached below a shared mount, as the host's /run often is, goes to all its peers: a mount alone
+    // first, which takes it all back when it is detached, and below which nothing goes anywhere once it is private.
+    let base = mount::clone_fd(point.as_fd(), "mount point", Scope::Mount).map_err(failed("bind-mount"))?;
+    mount::move_mount(base.as_fd(), point.as_fd(), "mount point").map_err(failed("mount"))?;
+    mount::set_attr(base.as_fd(), &change(Propagation::Private), Scope::Mount, "mount point")
+        .map_err(failed("make private the mount above"))?;
+    mount::move_mount(root.as_fd(), base.as_fd(), &name).map_err(failed("mount"))?;
+    Ok((Root::new(root), plan.rootfs.clone()))
 }
 
 /// pivot_root(2) refuses a root whose parent mount is shared. After the default, a recursive slave, none is.

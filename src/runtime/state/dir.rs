@@ -6,8 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,10 @@ use super::{ProcessId, State, StateError};
 use crate::runtime::sd_notify;
 use crate::sys::SysError;
 use crate::sys::lock::Locked;
+use crate::sys::mount::detach_path;
+use crate::sys::root::{open_beneath, open_same_mount};
+
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// A record or configuration longer than this is refused.
 const MAX_RECORD: u64 = 16 * 1024 * 1024;
@@ -27,6 +31,9 @@ pub(super) const INIT: &str = "init.json";
 pub(super) const CONFIG: &str = "config.json";
 /// The socket at which a created container waits for its start.
 pub const START_SOCKET: &str = "start.sock";
+
+/// Where the root of a container without a mount namespace is mounted.
+const ROOT: &str = "root";
 
 /// A container's directory under the state root, open, and locked while this value lives in create or delete.
 #[derive(Debug)]
@@ -160,7 +167,46 @@ impl StateDir {
         }
     }
 
-    fn remove_notify_directory(&self, path: &Path) -> Result<(), StateError> {
+    /// Makes the directory on which the root of a container without a mount namespace is mounted.
+    pub fn make_root_directory(&self) -> Result<OwnedFd, StateError> {
+        mkdirat(self.as_dir(), ROOT, Mode::from_bits_truncate(0o700))
+            .map_err(SysError::on("mkdirat", ROOT))
+            .map_err(Self::io(&self.id))?;
+        open_same_mount(self.as_dir(), Path::new(ROOT), DIRECTORY).map_err(Self::io(&self.id))
+    }
+
+    /// The root that is mounted there; None where nothing is, as in another mount namespace.
+    pub fn mounted_root(root: &Path, id: &str) -> Result<Option<OwnedFd>, StateError> {
+        let dir = Self::open_dir(root, id)?;
+        match open_same_mount(dir.as_fd(), Path::new(ROOT), DIRECTORY) {
+            Err(SysError { errno: Errno::EXDEV, .. }) => {}
+            Err(SysError { errno: Errno::ENOENT, .. }) | Ok(_) => return Ok(None),
+            Err(error) => return Err(Self::io(id)(error)),
+        }
+        open_beneath(dir.as_fd(), Path::new(ROOT), DIRECTORY).map(Some).map_err(Self::io(id))
+    }
+
+    /// Detaches what is mounted there, the last one first, and removes it.
+    fn remove_root(&self, path: &Path) -> Result<(), StateError> {
+        match fstatat(self.as_dir(), ROOT, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => return Ok(()),
+            found => found.map_err(SysError::on("fstatat", ROOT)).map_err(Self::io(&self.id))?,
+        };
+        let point = path.join(ROOT);
+        loop {
+            match detach_path(&point) {
+                Ok(()) => {}
+                // No mount is left.
+                Err(SysError { errno: Errno::EINVAL, .. }) => break,
+                Err(error) => return Err(Self::io(&self.id)(error)),
+            }
+        }
+        unlinkat(self.as_dir(), ROOT, UnlinkatFlags::RemoveDir)
+            .map_err(SysError::on("rmdir", ROOT))
+            .map_err(Self::io(&self.id))
+    }
+
+    fn remove_notify_directory(&self) -> Result<(), StateError> {
         if let Some(directory) = Self::notify_directory(&self.root, &self.id)? {
             match unlinkat(&directory, sd_notify::SOCKET, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
@@ -172,9 +218,7 @@ impl StateDir {
                 .map_err(SysError::on("rmdir", sd_notify::DIRECTORY))
                 .map_err(Self::io(&self.id))?;
         }
-        std::fs::remove_dir(path)
-            .map_err(SysError::io("rmdir", path.display().to_string()))
-            .map_err(Self::io(&self.id))
+        Ok(())
     }
 
     /// Removes the directory and all that is in it: the container's id is free again.
@@ -186,11 +230,14 @@ impl StateDir {
             }
         }
         let path = self.root.join(&self.id);
-        match std::fs::remove_dir(&path) {
-            // Most containers have no notify socket, and are not asked about it.
-            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
-                self.remove_notify_directory(&path)
-            }
+        let mut removed = std::fs::remove_dir(&path);
+        // Most containers have neither, and are not asked about them.
+        if removed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::DirectoryNotEmpty) {
+            self.remove_notify_directory()?;
+            self.remove_root(&path)?;
+            removed = std::fs::remove_dir(&path);
+        }
+        match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Self::io(&self.id)(SysError::io("rmdir", path.display().to_string())(error)))
             }

@@ -95,15 +95,20 @@ fn the_root_and_what_becomes_of_it() {
     assert!(matches!(plan(&wrong, bundle, PlanFacts::default()), Err(RootfsError::Propagation { .. })));
 }
 
-/// Without a mount namespace every mount would be the host's.
 #[test]
-fn nothing_is_mounted_without_a_mount_namespace() {
+fn without_a_mount_namespace_nothing_is_hidden_or_handed_on() {
     let bundle = Path::new("/bundle");
     let none = spec(r#""root": {"path": "rootfs"}, "linux": {"namespaces": []}"#);
-    assert_eq!(plan(&none, bundle, PlanFacts::default()).unwrap().change, RootChange::Chroot);
+    let planned = plan(&none, bundle, PlanFacts { no_pivot: true }).unwrap();
+    assert_eq!(planned.change, RootChange::Chroot);
+    assert!(planned.shares_mounts());
+    let mounts = spec(
+        r#""root": {"path": "r", "readonly": true}, "linux": {"rootfsPropagation": "rslave"},
+           "mounts": [{"destination": "/proc", "type": "proc"}]"#,
+    );
+    assert_eq!(plan(&mounts, bundle, PlanFacts::default()).unwrap().mounts.len(), 1);
     for asked in [
-        r#""root": {"path": "r"}, "mounts": [{"destination": "/proc", "type": "proc"}], "linux": {}"#,
-        r#""root": {"path": "r", "readonly": true}, "linux": {}"#,
+        r#""root": {"path": "r"}, "linux": {"rootfsPropagation": "rshared"}"#,
         r#""root": {"path": "r"}, "linux": {"maskedPaths": ["/proc/kcore"]}"#,
         r#""root": {"path": "r"}, "linux": {"readonlyPaths": ["/proc/sys"]}"#,
     ] {
