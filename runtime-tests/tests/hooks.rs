@@ -116,6 +116,27 @@ fn environment_and_arguments_are_the_hooks_own() {
     assert!(!text.contains("CORTEN_TEST=") && !text.contains("TERM="), "{text}");
 }
 
+/// As with crun, and with runc but for createContainer, which that runs in the container's root.
+#[test]
+fn hooks_of_the_hosts_side_run_in_the_bundle() {
+    let fixture = Fixture::new();
+    let (mut bundle, log) = with_records(&fixture);
+    let script = format!("readlink /proc/self/cwd >> {}", log.display());
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    for kind in kinds {
+        bundle = bundle.push(&format!("/hooks/{kind}"), hook.clone());
+    }
+    let bundle = bundle.args(["/probe", "wait"]);
+    bundle.create().ok();
+    for verb in [["start", &bundle.id].as_slice(), &["delete", "--force", &bundle.id]] {
+        runtime_tests::run(fixture.oci(verb).current_dir("/usr")).ok();
+    }
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(text.lines().collect::<Vec<_>>(), [bundle.dir.to_str().unwrap(); 5]);
+    fixture.assert_clean();
+}
+
 #[test]
 fn a_failing_hook_fails_create_and_leaves_nothing() {
     let fixture = Fixture::new();

@@ -376,3 +376,31 @@ fn the_users_oom_score() {
     user::give(&bundle.dir);
     fixture.assert_clean();
 }
+
+#[test]
+fn a_user_without_a_runtime_directory_is_told_what_to_set() {
+    let fixture = Fixture::new();
+    let user = User::new(&fixture);
+    let bundle = user.bundle().args(["/bin/true"]);
+    let mut create = user.on(&bundle, "create", &[]);
+    run(create.env_remove("XDG_RUNTIME_DIR")).exits(1).says("XDG_RUNTIME_DIR").says("--root");
+    fixture.assert_clean();
+}
+
+/// The limits are of the user namespace that is made here, and go with it.
+#[test]
+fn a_limit_on_namespaces_is_named() {
+    let fixture = Fixture::new();
+    for (kind, bundle) in [("uts", fixture.bundle()), ("time", fixture.bundle().namespace("time", None))] {
+        let create = bundle.create_command(&[]);
+        let script = format!("echo 0 > /proc/sys/user/max_{kind}_namespaces && exec \"$@\"");
+        let mut shell = Command::new("unshare");
+        shell.args(["-Ur", "-m", "/bin/sh", "-c", &script, "sh"]);
+        run(shell.arg(create.get_program()).args(create.get_args()))
+            .exits(1)
+            .says("no space left")
+            .says(&format!("user.max_{kind}_namespaces = 0"));
+    }
+    fixture.clean_up();
+    fixture.assert_clean();
+}

@@ -237,7 +237,9 @@ fn run_poststop(state: &State) {
     let Some(list) = state.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()) else { return };
     let text = state.oci_json(Status::Stopped);
     for hook in list {
-        if let Err(error) = hooks::run_all(Phase::Poststop, Some(std::slice::from_ref(hook)), &text) {
+        if let Err(error) =
+            hooks::run_all(Phase::Poststop, Some(std::slice::from_ref(hook)), &state.bundle, &text)
+        {
             tracing::warn!("{}", crate::error::chain(&error));
         }
     }

@@ -3,11 +3,13 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{AccessFlags, access};
 use oci_spec::runtime::Hook;
 
 use crate::error::{ErrorKind, Kind};
@@ -94,14 +96,20 @@ impl Kind for HookError {
     }
 }
 
-/// Runs hooks one after another with `state` on their standard input; the first failure ends it.
-pub fn run_all(phase: Phase, hooks: Option<&[Hook]>, state: &[u8]) -> Result<(), HookError> {
-    hooks.unwrap_or_default().iter().try_for_each(|hook| run(phase, hook, state))
+/// Runs hooks one after another with `state` on their standard input; the first failure ends it. `bundle` is the
+/// working directory of those that run on the host's side.
+pub fn run_all(phase: Phase, hooks: Option<&[Hook]>, bundle: &Path, state: &[u8]) -> Result<(), HookError> {
+    hooks.unwrap_or_default().iter().try_for_each(|hook| run(phase, hook, bundle, state))
 }
 
 /// The hook gets exactly the environment of the configuration (none when it names none): nothing of an
 /// image and nothing of ours reaches it (CVE-2024-0132 and its like).
-fn run(phase: Phase, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
+///
+/// Its working directory is the bundle, as with runc and crun, wherever the caller is, and for createContainer too,
+/// which runc runs in the container's own root: a library or file that the image has there would be the hook's. Where
+/// a user namespace cannot enter the bundle, or it is gone, it is `/`. What runs in the container is left where its
+/// program will be.
+fn run(phase: Phase, hook: &Hook, bundle: &Path, state: &[u8]) -> Result<(), HookError> {
     let path = hook.path().display().to_string();
     let failed = |call: &'static str| {
         let path = path.clone();
@@ -112,6 +120,9 @@ fn run(phase: Phase, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
     command.env_clear().stdin(input).stdout(Stdio::null()).stderr(Stdio::piped());
     if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(rest);
+    }
+    if phase != Phase::StartContainer {
+        command.current_dir(if access(bundle, AccessFlags::X_OK).is_ok() { bundle } else { Path::new("/") });
     }
     for (key, value) in hook.env().iter().flatten().filter_map(|entry| entry.split_once('=')) {
         command.env(key, value);
@@ -198,6 +209,10 @@ fn take_output(pipe: &mut Option<std::process::ChildStderr>, output: &mut Vec<u8
 mod tests {
     use super::*;
 
+    fn run(phase: Phase, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
+        super::run(phase, hook, Path::new("/nosuch"), state)
+    }
+
     fn hook(json: &str) -> Hook {
         serde_json::from_str(json).unwrap()
     }
@@ -213,6 +228,15 @@ mod tests {
         let mut with_env = shell(script, "");
         with_env.set_env(Some(vec!["A=b=c".into()]));
         run(Phase::Prestart, &with_env, b"state").unwrap();
+    }
+
+    #[test]
+    fn a_hook_runs_in_the_bundle_or_in_the_root() {
+        let here = shell(r#"test "$(pwd -P)" = "$(cat)""#, "");
+        let bundle = tempfile::tempdir().unwrap();
+        let path = bundle.path().canonicalize().unwrap();
+        super::run(Phase::Poststop, &here, &path, path.as_os_str().as_encoded_bytes()).unwrap();
+        run(Phase::Poststop, &here, b"/").unwrap();
     }
 
     #[test]

@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid
 use super::create::{CreateRequest, Stdio};
 use super::hooks::{self, HookError, Phase};
 use super::launch::{LaunchError, fail, hide};
-use super::namespaces::flag;
+use super::namespaces::{NamespaceError, flag};
 use super::plan::{Plan, ProcessPlan};
 use super::program::{self, EXEC_STEP, Found, ProgramError};
 use super::protocol::{Channel, ToChild, ToParent};
@@ -156,7 +156,9 @@ fn set_up(
     become_root(plan, channel)?;
     if plan.namespaces.new & flag::CGROUP != 0 {
         // After the placement: the root of the namespace is the cgroup that we are in now.
-        unshare(flag::CGROUP).map_err(failed("making a new cgroup namespace"))?;
+        unshare(flag::CGROUP)
+            .map_err(|source| NamespaceError::make(flag::CGROUP, source))
+            .map_err(LaunchError::from)?;
     }
     if plan.namespaces.new & flag::NETWORK != 0 {
         link::loopback_up().map_err(failed("bringing up the loopback link"))?;
@@ -240,7 +242,7 @@ fn create_container_hooks(plan: &Plan, state: &State) -> Result<(), HookError> {
     let mut state = state.clone();
     // As this PID namespace sees it, which is the one that the hook runs in.
     state.init = Some(super::state::ProcessId { pid: nix::unistd::getpid().as_raw(), start_time: 0 });
-    hooks::run_all(Phase::CreateContainer, Some(hooks), &state.oci_json(Status::Creating))
+    hooks::run_all(Phase::CreateContainer, Some(hooks), &state.bundle, &state.oci_json(Status::Creating))
 }
 
 fn names(plan: &Plan) -> Result<(), InitError> {
@@ -434,7 +436,8 @@ fn execute(
         if let Some(hooks) = plan.hooks.as_ref().and_then(|hooks| hooks.start_container().as_deref()) {
             let mut state = state.clone();
             state.init = Some(super::state::ProcessId { pid: nix::unistd::getpid().as_raw(), start_time: 0 });
-            hooks::run_all(Phase::StartContainer, Some(hooks), &state.oci_json(Status::Created))?;
+            let text = state.oci_json(Status::Created);
+            hooks::run_all(Phase::StartContainer, Some(hooks), &state.bundle, &text)?;
         }
         exec(&plan.process, channel, request.preserve_fds, found)
     };

@@ -9,6 +9,7 @@
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_dumpable;
 use nix::sys::signal::Signal;
@@ -144,10 +145,9 @@ pub fn launch(target: &Target<'_>) -> Result<Side, LaunchError> {
     let (ours, theirs) = (Channel::new(ours), Channel::new(theirs));
     let staged = target.of_process.is_some() || target.namespaces.needs_stage();
     let flags = if staged { 0 } else { target.namespaces.clone_flags() };
-    match clone3(Clone3 {
-        flags,
-        cgroup: target.placement.clone_into.as_ref().map(std::os::fd::AsFd::as_fd),
-    })? {
+    match clone3(Clone3 { flags, cgroup: target.placement.clone_into.as_ref().map(std::os::fd::AsFd::as_fd) })
+        .map_err(|error| unborn(flags, error))?
+    {
         Forked::Child => {
             drop(ours);
             let entered =
@@ -179,6 +179,14 @@ pub fn launch(target: &Target<'_>) -> Result<Side, LaunchError> {
             let pidfd = pidfd::open(pid.as_raw())?;
             Ok(Side::Parent(Child { pid, pidfd, channel: ours, heard: false, armed: true }))
         }
+    }
+}
+
+/// The error of a clone3 with these flags.
+fn unborn(flags: u64, error: SysError) -> LaunchError {
+    match error.errno {
+        Errno::ENOSPC if flags & !flag::PARENT != 0 => NamespaceError::make(flags, error).into(),
+        _ => error.into(),
     }
 }
 
@@ -248,7 +256,7 @@ fn stage(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<()
     target.namespaces.make_time_namespace()?;
     let flags = target.namespaces.clone_flags() | flag::PARENT;
     let (spoken, speaking) = pipe2(OFlag::O_CLOEXEC).map_err(SysError::on("pipe2", ""))?;
-    match clone3(Clone3 { flags, cgroup: None })? {
+    match clone3(Clone3 { flags, cgroup: None }).map_err(|error| unborn(flags, error))? {
         Forked::Child => {
             // The parent death signal is not inherited.
             set_parent_death_signal(Some(Signal::SIGKILL))?;

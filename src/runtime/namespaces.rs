@@ -3,6 +3,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
@@ -53,8 +54,14 @@ pub enum NamespaceError {
         source: SysError,
     },
     /// A new namespace could not be made.
-    #[error("making new namespaces")]
-    Make(#[source] SysError),
+    #[error("making new namespaces{hint}")]
+    Make {
+        /// What may be done, after a colon.
+        hint: String,
+        /// The call that failed.
+        #[source]
+        source: SysError,
+    },
     /// The clock offsets could not be written.
     #[error("setting linux.timeOffsets")]
     TimeOffsets(#[source] SysError),
@@ -68,11 +75,56 @@ impl Kind for NamespaceError {
         match self {
             NamespaceError::Duplicate { .. } => ErrorKind::InvalidInput,
             NamespaceError::Join { source, .. }
-            | NamespaceError::Make(source)
+            | NamespaceError::Make { source, .. }
             | NamespaceError::TimeOffsets(source) => source.kind(),
             NamespaceError::Mapping(source) => source.kind(),
         }
     }
+}
+
+impl NamespaceError {
+    /// `source` came of making the kinds in `flags`.
+    pub fn make(flags: u64, source: SysError) -> NamespaceError {
+        let hint = if source.errno == Errno::ENOSPC { limits(flags, read_limit) } else { String::new() };
+        NamespaceError::Make { hint, source }
+    }
+}
+
+/// The kinds that namespaces(7) has limits of, as their sysctls spell them.
+const LIMITED: [(u64, &str); 8] = [
+    (flag::USER, "user"),
+    (flag::PID, "pid"),
+    (flag::NETWORK, "net"),
+    (flag::MOUNT, "mnt"),
+    (flag::IPC, "ipc"),
+    (flag::UTS, "uts"),
+    (flag::CGROUP, "cgroup"),
+    (flag::TIME, "time"),
+];
+
+/// What ENOSPC means, with the limits that one of `flags` may have met: those that are 0, if any is. `read` gives the
+/// text of a sysctl.
+fn limits(flags: u64, read: impl Fn(&str) -> Option<String>) -> String {
+    let all: Vec<(String, Option<String>)> = LIMITED
+        .iter()
+        .filter(|(kind, _)| flags & kind != 0)
+        .map(|(_, name)| (format!("user.max_{name}_namespaces"), read(&format!("max_{name}_namespaces"))))
+        .collect();
+    let none = all.iter().any(|(_, limit)| limit.as_deref() == Some("0"));
+    let shown: Vec<String> = all
+        .iter()
+        .filter(|(_, limit)| !none || limit.as_deref() == Some("0"))
+        .map(|(name, limit)| format!("{name} = {}", limit.as_deref().unwrap_or("?")))
+        .collect();
+    format!(
+        ": as many as the kernel allows a user are there, or they are nested too deeply; raise by sysctl(8) {}",
+        shown.join(" or ")
+    )
+}
+
+fn read_limit(name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/sys/user/{name}")).ok()?;
+    Some(text.trim().to_owned())
 }
 
 /// A namespace to join.
@@ -190,7 +242,7 @@ impl Namespaces {
         if self.new & flag::TIME == 0 {
             return Ok(());
         }
-        unshare(CLONE_NEWTIME).map_err(NamespaceError::Make)?;
+        unshare(CLONE_NEWTIME).map_err(|source| NamespaceError::make(CLONE_NEWTIME, source))?;
         if self.time_offsets.is_empty() {
             return Ok(());
         }
@@ -251,6 +303,17 @@ mod tests {
     fn offsets_read_as_the_kernel_wants_them() {
         let plan = plan(r#"[{"type":"user"},{"type":"time"}]"#).unwrap();
         assert_eq!(plan.time_offsets.as_str(), "monotonic 5 7\n");
+    }
+
+    #[test]
+    fn a_limit_that_is_reached_is_named() {
+        let many = |name: &str| Some(if name.contains("uts") { "0" } else { "900" }.to_owned());
+        let hint = limits(flag::USER | flag::UTS, many);
+        assert!(hint.ends_with("raise by sysctl(8) user.max_uts_namespaces = 0"), "{hint}");
+        let hint = limits(flag::USER | flag::NETWORK, many);
+        assert!(hint.ends_with("user.max_user_namespaces = 900 or user.max_net_namespaces = 900"), "{hint}");
+        let error = SysError::on("clone3", "")(Errno::EPERM);
+        assert_eq!(NamespaceError::make(flag::USER, error).to_string(), "making new namespaces");
     }
 
     #[test]

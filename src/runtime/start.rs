@@ -129,7 +129,7 @@ pub(super) fn run_poststart(state: &State, state_root: &Path) -> Result<(), Star
         return Ok(());
     };
     let text = state.oci_json(state.status(state_root)?);
-    hooks::run_all(Phase::Poststart, Some(hooks), &text).map_err(|error| {
+    hooks::run_all(Phase::Poststart, Some(hooks), &state.bundle, &text).map_err(|error| {
         if let Some(init) = state.init.filter(|init| init.is_alive().unwrap_or(false)) {
             // It may have ended just now.
             let _ = nix::sys::signal::kill(init.pid(), nix::sys::signal::Signal::SIGKILL);

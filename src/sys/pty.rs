@@ -1,12 +1,17 @@
 //! Pseudo-terminals of a given devpts mount.
 use super::SysError;
+use super::mount::{Attr, FsContext};
 use super::root::Root;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
+
+/// linux/magic.h; nix does not have it.
+const DEVPTS_SUPER_MAGIC: FsType = FsType(0x1cd1);
 
 /// Both ends of a pseudo-terminal.
 #[derive(Debug)]
@@ -40,9 +45,33 @@ impl Pty {
         Pty::from_master(master)
     }
 
-    /// A new pseudo-terminal of the `/dev/ptmx` inside `root`, or `/dev/pts/ptmx` where that is a link to it.
+    /// A new pseudo-terminal of the devpts on `/dev/pts` inside `root`, or of its `/dev/ptmx` where that cannot be.
+    ///
+    /// Nothing is opened but the multiplexer: an image, or a process of the container, may have put a FIFO or a device
+    /// in its place, and to open that is to use it already.
+    ///
+    /// # Errors
+    /// ENOTTY when there is something else.
     pub fn open_in(root: &Root) -> Result<Pty, SysError> {
-        let master = root.open(Path::new("/dev/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY)?;
+        let pts = Path::new("/dev/pts");
+        if let Ok(pts) = root.open(pts, OFlag::O_PATH | OFlag::O_DIRECTORY)
+            && fstatfs(&pts).is_ok_and(|stat| stat.filesystem_type() == DEVPTS_SUPER_MAGIC)
+        {
+            match Pty::open(pts.as_fd()) {
+                // Its mode may be 0 (devpts' own default), with a node for all beside it.
+                Err(SysError { errno: Errno::EACCES, .. }) => {}
+                other => return other,
+            }
+        }
+        let ptmx = root.open(Path::new("/dev/ptmx"), OFlag::O_PATH)?;
+        check_multiplexer(ptmx.as_fd())?;
+        // By its descriptor, so that it is what was checked; in a procfs of our own, because the one that the
+        // container has may be a decoy (CVE-2025-52881).
+        let procfs = FsContext::open("proc")?.mount(Attr::empty())?;
+        let path = format!("self/fd/{}", ptmx.as_raw_fd());
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = nix::fcntl::openat(&procfs, path.as_str(), flags, nix::sys::stat::Mode::empty())
+            .map_err(SysError::on("openat", "/dev/ptmx"))?;
         Pty::from_master(master)
     }
 
@@ -55,12 +84,7 @@ impl Pty {
     }
 
     fn from_master(master: OwnedFd) -> Result<Pty, SysError> {
-        let stat = fstat(&master).map_err(SysError::on("fstat", "ptmx"))?;
-        let is_ptmx = SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) == SFlag::S_IFCHR
-            && stat.st_rdev == nix::sys::stat::makedev(5, 2);
-        if !is_ptmx {
-            return Err(SysError::on("open", "ptmx: not the pseudo-terminal multiplexer")(Errno::ENOTTY));
-        }
+        check_multiplexer(master.as_fd())?;
         let unlock: libc::c_int = 0;
         // SAFETY: TIOCSPTLCK reads one int at the pointer, which is valid for the call.
         Errno::result(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) })
@@ -72,6 +96,17 @@ impl Pty {
         // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
         let peer = unsafe { OwnedFd::from_raw_fd(peer) };
         Ok(Pty { master, peer })
+    }
+}
+
+fn check_multiplexer(ptmx: BorrowedFd<'_>) -> Result<(), SysError> {
+    let stat = fstat(ptmx).map_err(SysError::on("fstat", "ptmx"))?;
+    let is_ptmx = SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) == SFlag::S_IFCHR
+        && stat.st_rdev == nix::sys::stat::makedev(5, 2);
+    if is_ptmx {
+        Ok(())
+    } else {
+        Err(SysError::on("open", "ptmx: not the pseudo-terminal multiplexer")(Errno::ENOTTY))
     }
 }
 

@@ -221,3 +221,30 @@ fn cve_2025_52565_the_console_is_the_peer_of_our_terminal() {
     canary.assert_untouched();
     assert!(created > 0, "no race was survived: nothing was tested");
 }
+
+/// A FIFO whose other end a process of the container waits at: to open it is to be noticed.
+#[test]
+fn what_the_container_puts_at_dev_ptmx_is_not_opened() {
+    let fixture = Fixture::new();
+    let trap = "rm -f /dev/ptmx; mkfifo /dev/ptmx; (cat /dev/ptmx; echo opened > /opened) & echo ready; wait; exec sleep 1000";
+    let add = |bundle: &Bundle<'_>| {
+        let socket = ConsoleSocket::new(fixture.path().join(format!("{}.sock", bundle.id)));
+        let words = ["--tty", "--detach", "--console-socket", socket.path()];
+        let outcome = bundle.exec_with(&words, &["/bin/true"]);
+        let opened = bundle.rootfs().join("opened");
+        // Whoever is woken is there by the end of this.
+        bundle.exec(&["/bin/sh", "-c", "sleep 0.2"]).ok();
+        assert!(!std::fs::exists(opened).unwrap(), "the FIFO was opened");
+        outcome
+    };
+    // With a devpts the terminal comes from that.
+    let bundle = fixture.bundle().script(trap);
+    assert_eq!(bundle.started().next_line(), "ready");
+    add(&bundle).ok();
+    // Without one there is no terminal.
+    let bundle = with_own_dev(fixture.bundle()).script(trap);
+    assert_eq!(bundle.started().next_line(), "ready");
+    add(&bundle).says("not the pseudo-terminal multiplexer");
+    fixture.clean_up();
+    fixture.assert_clean();
+}

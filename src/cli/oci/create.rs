@@ -1,6 +1,6 @@
 //! `create`, and what it has in common with `run`.
 use super::argv::Flags;
-use super::{Context, Failure, Outcome, given, only_id, words_of};
+use super::{Context, DEFAULT_ROOT, Failure, Outcome, given, only_id, words_of};
 use crate::runtime::create::{CreateRequest, StartMode, Stdio, create};
 use crate::runtime::sd_notify;
 use crate::runtime::spec;
@@ -163,7 +163,15 @@ fn adopt_listen_fds(spec: &mut Spec) -> u32 {
 /// removes directories that it thinks are forgotten (XDG Base Directory Specification).
 fn prepare_root(root: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    let personal = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| root.starts_with(&dir));
+    let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    if given.is_none() && root == Path::new(DEFAULT_ROOT) && !nix::unistd::geteuid().is_root() {
+        anyhow::bail!(
+            "neither XDG_RUNTIME_DIR nor --root says where an ordinary user's containers are recorded: \
+             set XDG_RUNTIME_DIR, which a login does (/run/user/{}), or give --root",
+            nix::unistd::geteuid()
+        );
+    }
+    let personal = given.is_some_and(|dir| root.starts_with(&dir));
     if !personal || root.exists() {
         return Ok(());
     }

@@ -300,6 +300,9 @@ fn driver(manager: Option<&str>, systemd: bool) -> Result<Driver, Failure> {
     }
 }
 
+/// Where containers are recorded, unless the caller says where.
+const DEFAULT_ROOT: &str = "/run/corten/oci";
+
 /// `--root`, or runc's rule with our names: `/run` for root, `$XDG_RUNTIME_DIR` for others and for the root of
 /// a user namespace that an ordinary user made.
 fn state_root(root: Option<PathBuf>) -> Result<PathBuf, Failure> {
@@ -313,7 +316,7 @@ fn state_root(root: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let personal = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     match personal {
         Some(personal) if is_ordinary_user() => Ok(Path::new(&personal).join("corten/oci")),
-        _ => Ok("/run/corten/oci".into()),
+        _ => Ok(DEFAULT_ROOT.into()),
     }
 }
 

@@ -402,6 +402,7 @@ fn apply(cgroup: &Cgroup, sets: Sets) -> Result<()> {
                 controller: controller_name(cgroup.mode, set.controller),
                 file: file.into_owned(),
                 value,
+                version: if cgroup.mode == Mode::Unified { Version::V2 } else { Version::V1 },
             });
         };
         match write_first(dir, &set) {
@@ -455,6 +456,7 @@ fn unavailable(dir: &Dir, controller: &str, file: &str, value: &str, error: SysE
             controller: controller.to_owned(),
             file: dir.name(file),
             value: value.to_owned(),
+            version: Version::V2,
         }
     } else {
         Error::Limit(error)

@@ -267,6 +267,7 @@ pub(super) fn restrict(cgroup: &Cgroup, resources: Option<&LinuxResources>, reus
             controller: "devices".into(),
             file: "devices.deny".into(),
             value: "a".into(),
+            version: super::Version::V1,
         });
     };
     write(dir, &policy).or_else(|source| {

@@ -80,8 +80,11 @@ pub enum Error {
     #[error("linux.resources.{field} has no counterpart in cgroup {}", match version { Version::V1 => "v1", Version::V2 => "v2" })]
     NoCounterpart { field: &'static str, version: Version },
     /// The host does not have the controller, or not where the container's cgroup is.
-    #[error("cannot set {value:?} as {file}: the cgroup controller {controller} is not available here")]
-    NoController { controller: String, file: String, value: String },
+    #[error(
+        "cannot set {value:?} as {file}: the cgroup controller {controller} is not available here; {}",
+        how_to_enable(*version, controller)
+    )]
+    NoController { controller: String, file: String, value: String, version: Version },
     /// The host does not know the file of a limit, or refuses its value.
     #[error("cannot set a limit")]
     Limit(#[source] SysError),
@@ -138,6 +141,21 @@ impl Kind for Error {
             | Self::Refused { source, .. }
             | Self::System(source) => source.kind(),
         }
+    }
+}
+
+/// What a caller can do about a controller that is not there.
+fn how_to_enable(version: Version, controller: &str) -> String {
+    let kernel = format!("has no {controller}, or was started with cgroup_disable={controller}");
+    match version {
+        Version::V1 => format!(
+            "mount it (mount -t cgroup -o {controller} cgroup /sys/fs/cgroup/{controller}) if /proc/cgroups has it \
+             with hierarchy 0; otherwise the kernel {kernel}, or it is in use by cgroup v2"
+        ),
+        Version::V2 => format!(
+            "write +{controller} to cgroup.subtree_control of the cgroups above (with systemd: \
+             Delegate={controller}); where cgroup.controllers of the uppermost does not list it, the kernel {kernel}"
+        ),
     }
 }
 
@@ -246,5 +264,24 @@ impl Cgroup {
     /// The v2 cgroup of a unified or hybrid host.
     fn v2(&self) -> Option<&Dir> {
         self.dirs.iter().find(|dir| dir.version() == Version::V2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_that_is_not_there_comes_with_what_to_do() {
+        for (version, what) in
+            [(Version::V1, "mount -t cgroup -o pids"), (Version::V2, "+pids to cgroup.subtree_control")]
+        {
+            let (controller, file, value) = ("pids".into(), "pids.max".into(), "5".into());
+            let text = Error::NoController { controller, file, value, version }.to_string();
+            assert!(
+                text.contains("pids.max") && text.contains("controller pids") && text.contains(what),
+                "{text}"
+            );
+        }
     }
 }

@@ -124,8 +124,9 @@ fn run_runtime_hooks(half: &Half) -> Result<(), HookError> {
     // The spec places prestart hooks behind the call of `start`, where a container is "created"; it shows the
     // hooks of createRuntime one that is "creating".
     let state = |status| half.state.oci_json(status);
-    hooks::run_all(Phase::Prestart, all.prestart().as_deref(), &state(Status::Created))?;
-    hooks::run_all(Phase::CreateRuntime, all.create_runtime().as_deref(), &state(Status::Creating))
+    let bundle = &half.state.bundle;
+    hooks::run_all(Phase::Prestart, all.prestart().as_deref(), bundle, &state(Status::Created))?;
+    hooks::run_all(Phase::CreateRuntime, all.create_runtime().as_deref(), bundle, &state(Status::Creating))
 }
 
 /// conmon takes the pid file for the sign of success: it appears whole, digits only, without a newline.

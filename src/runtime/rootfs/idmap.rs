@@ -76,6 +76,10 @@ pub(super) fn plan(mount: &Mount, options: &MountOptions, own: Option<&Mappings>
         (true, None) if uids.is_empty() || gids.is_empty() => {
             return invalid("uidMappings and gidMappings must be given together");
         }
+        // Linux 4.15 takes up to 340 lines (user_namespaces(7)).
+        (true, None) if uids.len().max(gids.len()) > 340 => {
+            return invalid("uidMappings or gidMappings has more than 340 entries");
+        }
         (true, None) => {
             for map in uids.iter().chain(gids) {
                 let ends = [map.host_id(), map.container_id()].map(|id| id.checked_add(map.size()));

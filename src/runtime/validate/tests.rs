@@ -78,6 +78,11 @@ fn each_contradiction_names_its_field() {
             "linux.uidMappings[0]: reaches beyond the largest id",
         ),
         (
+            "/linux/uidMappings",
+            json!(vec![json!({"hostID": 1, "containerID": 0, "size": 1}); 341]),
+            "linux.uidMappings: has more than 340 entries",
+        ),
+        (
             "/hooks",
             json!({"poststop": [{"path": "true"}]}),
             "hooks.poststop[0].path must be an absolute path, is \"true\"",
