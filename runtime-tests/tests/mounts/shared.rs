@@ -105,9 +105,9 @@ fn nothing_stays_where_the_state_directory_is_shared() {
     let delete = words(&fixture.oci(["delete", "--force", &bundle.id]));
     let script = format!(
         "mount --bind {dir} {dir}; mount --make-private {dir}; mount --make-shared {dir}; mount --bind {dir} {dir}/peer; \
-         before=$(cat /proc/self/mountinfo); {create} >/dev/null 2>&1 </dev/null; \
+         before=$(grep {dir} /proc/self/mountinfo); {create} >/dev/null 2>&1 </dev/null; \
          cat {dir}/bound/below/file; echo; ls {dir}/peer/state/{id}/root | wc -l; {delete}; \
-         [ \"$before\" = \"$(cat /proc/self/mountinfo)\" ] || cat /proc/self/mountinfo",
+         [ \"$before\" = \"$(grep {dir} /proc/self/mountinfo)\" ] || cat /proc/self/mountinfo",
         id = bundle.id
     );
     assert_eq!(in_own_mounts(&fixture, &script).ok().stdout, "seen\n0\n");
