@@ -100,6 +100,13 @@ impl<'f> Bundle<'f> {
         )
     }
 
+    /// Leaves out the mounts at /dev and below: the container has the image's own.
+    pub fn own_dev(mut self) -> Self {
+        let mounts = self.config["mounts"].as_array_mut().expect("mounts");
+        mounts.retain(|mount| !mount["destination"].as_str().is_some_and(|path| path.starts_with("/dev")));
+        self
+    }
+
     /// Removes a namespace from the list.
     pub fn without_namespace(mut self, kind: &str) -> Self {
         self.namespaces().retain(|namespace| namespace["type"] != kind);

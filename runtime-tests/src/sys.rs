@@ -1,7 +1,8 @@
 //! The system calls that have no safe wrapper in our libraries.
 
 use nix::errno::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// `pidfd_open(2)`: readable when the process has ended.
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
@@ -44,12 +45,18 @@ pub enum Answer {
     Fail(Errno),
 }
 
-/// Takes one notification from a seccomp listener (seccomp_unotify(2)) and answers it; the number of the call. None when
-/// the last process of the filter has ended, or the call was interrupted.
+/// Takes one notification from a seccomp listener (seccomp_unotify(2)) that is readable or hung up, and answers it; the
+/// number of the call. None when the last process of the filter has ended, or the call was interrupted.
 pub fn answer_notification(listener: &OwnedFd, answer: impl FnOnce(i32) -> Answer) -> Option<i32> {
     use std::os::fd::AsRawFd;
     const RECEIVE: libc::c_ulong = 0xc050_2100;
     const SEND: libc::c_ulong = 0xc018_2101;
+    // Before Linux 6.11 the call waits for ever where no process is left.
+    let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    poll(&mut ready, PollTimeout::ZERO).ok()?;
+    if !ready[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLIN)) {
+        return None;
+    }
     // `struct seccomp_notif` and `struct seccomp_notif_resp` of linux/seccomp.h: 80 and 24 bytes.
     let mut notification = [0_u64; 10];
     // SAFETY: the kernel writes at most 80 bytes to the array, which has that many and must be zero before.

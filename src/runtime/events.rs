@@ -98,8 +98,10 @@ pub fn follow(
             Err(errno) => return Err(SysError::on("poll", "events")(errno).into()),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-        // What killed it comes before its end.
-        if ready.get(1) == Some(&true)
+        let ended = ready.first() == Some(&true);
+        // The kernel counts what killed it before its end, but on v2 tells it up to 10 ms later (cgroup_file_notify):
+        // so a last look.
+        if (ended || ready.get(1) == Some(&true))
             && let Some(seen) = watch.as_mut()
         {
             match seen.look()? {
@@ -110,7 +112,7 @@ pub fn follow(
                 Oom::Gone => watch = None,
             }
         }
-        if ready.first() == Some(&true) {
+        if ended {
             return Ok(());
         }
         if Instant::now() >= next {

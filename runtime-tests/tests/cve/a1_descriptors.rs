@@ -174,13 +174,7 @@ fn cve_2024_21626_descriptors_at_created_are_few_and_known() {
 fn cve_2015_3627_streams_are_the_callers_whatever_the_image_says() {
     let fixture = Fixture::new();
     let secret = fixture.file("secret", "of the host");
-    let bundle = fixture.bundle().script("echo told");
-    let mounts = bundle.config["mounts"].as_array().unwrap().clone();
-    let kept: Vec<_> = mounts
-        .into_iter()
-        .filter(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"))
-        .collect();
-    let bundle = bundle.set("/mounts", json!(kept));
+    let bundle = fixture.bundle().own_dev().script("echo told");
     for name in ["stdin", "stdout", "stderr", "fd"] {
         symlink(&secret, bundle.rootfs().join("dev").join(name)).unwrap();
     }

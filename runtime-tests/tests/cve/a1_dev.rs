@@ -2,7 +2,7 @@
 
 use crate::races::{Canary, Racer, rounds};
 use runtime_tests::terminal::ConsoleSocket;
-use runtime_tests::{Bundle, Fixture, command};
+use runtime_tests::{Fixture, command};
 use serde_json::json;
 use std::os::unix::fs::symlink;
 
@@ -14,13 +14,7 @@ fn cve_2025_31133_dev_null_of_the_image_masks_nothing() {
             .bundle()
             .file("/etc/target", "evil")
             .script("cat /proc/timer_list; echo wrote > /proc/timer_list");
-        let mounts = bundle.config["mounts"].as_array().unwrap().clone();
-        let without_dev: Vec<_> = mounts
-            .into_iter()
-            .filter(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"))
-            .collect();
-        let bundle =
-            bundle.set("/mounts", json!(without_dev)).set("/linux/maskedPaths", json!(["/proc/timer_list"]));
+        let bundle = bundle.own_dev().set("/linux/maskedPaths", json!(["/proc/timer_list"]));
         let null = bundle.rootfs().join("dev/null");
         match kind {
             "link" => symlink("/etc/target", &null).unwrap(),
@@ -53,12 +47,7 @@ fn cve_2026_41579_links_in_the_image_do_not_lead_outside() {
                 &[],
             );
             if name == "dev" {
-                let mounts = bundle.config["mounts"].as_array().unwrap().clone();
-                let kept: Vec<_> = mounts
-                    .into_iter()
-                    .filter(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"))
-                    .collect();
-                bundle = bundle.set("/mounts", json!(kept)).push(
+                bundle = bundle.own_dev().push(
                     "/linux/devices",
                     json!({"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}),
                 );
@@ -72,16 +61,6 @@ fn cve_2026_41579_links_in_the_image_do_not_lead_outside() {
         }
     }
     fixture.assert_clean();
-}
-
-/// The default configuration without the mounts at /dev and below.
-fn with_own_dev(bundle: Bundle<'_>) -> Bundle<'_> {
-    let mounts = bundle.config["mounts"].as_array().unwrap().clone();
-    let kept: Vec<_> = mounts
-        .into_iter()
-        .filter(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"))
-        .collect();
-    bundle.set("/mounts", json!(kept))
 }
 
 /// What an image can have put at a path; the target of links is a file of the host.
@@ -118,7 +97,9 @@ fn cve_2026_88264_and_cve_2026_88265_devices_of_the_image_that_are_none() {
     for name in ["null", "zero", "console", "ptmx", "tty", "fuse"] {
         for kind in PLANTED {
             let device = json!({"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "uid": 12, "gid": 13, "fileMode": 0o600});
-            let bundle = with_own_dev(fixture.bundle())
+            let bundle = fixture
+                .bundle()
+                .own_dev()
                 .push("/linux/devices", device)
                 .set("/process/terminal", json!(name == "console"))
                 .args(["/probe", "wait"]);
@@ -161,7 +142,9 @@ fn cve_2026_41579_links_of_dev_that_the_image_has_already() {
         for target in
             [canary.dir.to_str().unwrap().to_owned(), canary.climbing(), format!("{}/new", canary.climbing())]
         {
-            let bundle = with_own_dev(fixture.bundle())
+            let bundle = fixture
+                .bundle()
+                .own_dev()
                 .mount("/dev/shm", "tmpfs", "shm", &[])
                 .mount("/dev/mqueue", "mqueue", "mqueue", &[])
                 .script("echo x > /dev/shm/file; true");
@@ -179,8 +162,7 @@ fn cve_2026_41579_links_of_dev_that_the_image_has_already() {
 fn cve_2025_52565_the_console_is_the_peer_of_our_terminal() {
     let fixture = Fixture::new();
     let canary = Canary::new(&fixture);
-    let bundle =
-        with_own_dev(fixture.bundle()).set("/process/terminal", json!(true)).args(["/probe", "wait"]);
+    let bundle = fixture.bundle().own_dev().set("/process/terminal", json!(true)).args(["/probe", "wait"]);
     // A devpts as ever, on a directory that is exchanged with a link, beside a console that is one too.
     let bundle = bundle.mount("/dev/pts", "devpts", "devpts", &["newinstance", "ptmxmode=0666", "mode=0620"]);
     let dev = bundle.rootfs().join("dev");

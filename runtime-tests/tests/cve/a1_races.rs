@@ -96,21 +96,13 @@ fn cve_2024_45310_directories_and_files_that_are_made_on_the_way() {
     canary.assert_untouched();
 }
 
-/// A bundle whose /dev is the image's own, which is raced with.
-fn with_own_dev(bundle: Bundle<'_>) -> Bundle<'_> {
-    let mounts = bundle.config["mounts"].as_array().unwrap().clone();
-    let kept: Vec<_> = mounts
-        .into_iter()
-        .filter(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"))
-        .collect();
-    bundle.set("/mounts", json!(kept))
-}
-
 #[test]
 fn cve_2025_31133_and_cve_2025_62161_the_images_dev_null_exchanged() {
     let fixture = Fixture::new();
     let canary = Canary::new(&fixture);
-    let bundle = with_own_dev(fixture.bundle())
+    let bundle = fixture
+        .bundle()
+        .own_dev()
         .file("/etc/target", "evil")
         .file("/masked", "hidden")
         .set("/linux/maskedPaths", json!(["/masked", "/proc/timer_list"]))
@@ -132,7 +124,9 @@ fn cve_2025_31133_and_cve_2025_62161_the_images_dev_null_exchanged() {
 fn cve_2026_41579_and_cve_2026_47766_the_images_dev_exchanged() {
     let fixture = Fixture::new();
     let canary = Canary::new(&fixture);
-    let bundle = with_own_dev(fixture.bundle())
+    let bundle = fixture
+        .bundle()
+        .own_dev()
         .push("/linux/devices", json!({"path": "/dev/sub/fuse", "type": "c", "major": 10, "minor": 229}));
     let rootfs = bundle.rootfs();
     symlink(canary.climbing(), rootfs.join("link")).unwrap();

@@ -134,7 +134,7 @@ fn cve_2019_10063_an_ioctl_is_compared_in_its_lower_half() {
 }
 
 #[test]
-fn ghsa_7ww5_the_defaults_hide_what_the_others_defaults_hide() {
+fn cve_2015_3630_and_ghsa_7ww5_the_defaults_hide_what_the_others_defaults_hide() {
     let fixture = Fixture::new();
     let bundle = fixture.bundle();
     let has = |field: &str, path: &str| {
@@ -160,9 +160,9 @@ fn ghsa_7ww5_the_defaults_hide_what_the_others_defaults_hide() {
     }
     let script = "for path in kcore keys timer_list sched_debug; do \
                     [ -e /proc/$path ] && [ -n \"$(head -c 1 /proc/$path)\" ] && echo /proc/$path; done; \
-                  for dir in /proc/scsi /proc/acpi /sys/firmware; do \
+                  for dir in /proc/asound /proc/scsi /proc/acpi /sys/firmware; do \
                     [ -d $dir ] && ls $dir; done; \
-                  for path in sysrq-trigger sys/kernel/panic irq/default_smp_affinity; do \
+                  for path in sysrq-trigger sys/kernel/core_pattern sys/kernel/hostname sys/kernel/panic irq/default_smp_affinity; do \
                     [ -e /proc/$path ] && (echo 1 > /proc/$path) && echo wrote $path; done 2>/dev/null; true";
     assert_eq!(bundle.script(script).run().ok().stdout, "", "shown or written in the container");
 }

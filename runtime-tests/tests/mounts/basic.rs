@@ -157,13 +157,18 @@ fn masked_paths_show_nothing() {
     let bundle = fixture
         .bundle()
         .file("/secret/inner", "hidden")
+        .file("/second/inner", "hidden")
         .file("/file", "hidden")
         .push("/linux/maskedPaths", json!("/secret"))
+        .push("/linux/maskedPaths", json!("/second"))
         .push("/linux/maskedPaths", json!("/file"))
         .push("/linux/maskedPaths", json!("/proc/timer_list"))
         .push("/linux/maskedPaths", json!("/does/not/exist"))
-        .script("ls -A /secret; cat /file; wc -c < /proc/timer_list; echo x > /secret/new || echo refused");
-    assert_eq!(bundle.run().ok().stdout, "0\nrefused\n");
+        .script(
+            "ls -A /secret; ls -A /second; cat /file; wc -c < /proc/timer_list; \
+             for dir in secret second; do (echo x > /$dir/new) || echo refused; done",
+        );
+    assert_eq!(bundle.run().ok().stdout, "0\nrefused\nrefused\n");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod basic;
+mod corners;
 mod options;
 mod owners;
 mod shared;

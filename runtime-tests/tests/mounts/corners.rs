@@ -1,10 +1,7 @@
 //! Mount points and mounts in the corners: links of the image, copies into a tmpfs, read-only trees, a user
 //! namespace.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-
 use runtime_tests::Fixture;
-use serde_json::json;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 #[test]
@@ -37,19 +34,6 @@ fn a_read_only_tmpfs_takes_mounts_below() {
     assert_eq!(bundle.run().ok().stdout, "below\nrefused\n");
 }
 
-#[test]
-fn rro_reaches_what_is_mounted_below_the_source() {
-    let fixture = Fixture::new();
-    for (options, expected) in [(&["rbind", "ro"][..], "written"), (&["rbind", "rro"], "refused")] {
-        let bundle = fixture
-            .bundle()
-            .mount("/dev2", "bind", "/dev", options)
-            .script("touch /dev2/shm/corten-rro-test 2>/dev/null && echo written && rm /dev2/shm/corten-rro-test || echo refused");
-        assert_eq!(bundle.run().ok().stdout.trim(), expected, "{options:?}");
-        fixture.clean_up();
-    }
-}
-
 /// An image's /etc/resolv.conf is often a link to a file that only a running system has.
 #[test]
 fn a_file_is_bound_on_the_target_of_a_dangling_link() {
@@ -62,14 +46,6 @@ fn a_file_is_bound_on_the_target_of_a_dangling_link() {
     std::fs::create_dir_all(bundle.rootfs().join("etc")).unwrap();
     symlink("../../../run/resolve/stub.conf", bundle.rootfs().join("etc/resolv.conf")).unwrap();
     assert_eq!(bundle.run().ok().stdout, "nameserver\nstub.conf\n");
-}
-
-#[test]
-fn an_option_that_the_file_system_does_not_know_is_named() {
-    let fixture = Fixture::new();
-    let bundle = fixture.bundle().mount("/t", "tmpfs", "tmpfs", &["nonsense=1"]).script("true");
-    bundle.create().exits(1).says("nonsense").says("/t");
-    fixture.assert_clean();
 }
 
 /// The root of a user namespace may not walk to it; the runtime may.
@@ -86,17 +62,4 @@ fn a_source_in_a_private_directory_reaches_a_user_namespace() {
         .script("cat /mnt/file; echo; test -c /dev/null && echo > /dev/null && id -u")
         .user_namespace();
     assert_eq!(bundle.run().ok().stdout, "secret\n0\n");
-}
-
-#[test]
-fn masked_directories_are_empty_and_read_only() {
-    let fixture = Fixture::new();
-    let bundle = fixture
-        .bundle()
-        .file("/one/file", "hidden")
-        .file("/two/file", "hidden")
-        .set("/linux/maskedPaths", json!(["/one", "/two", "/absent"]))
-        .set("/root/readonly", json!(false))
-        .script("ls /one /two; touch /one/x 2>/dev/null || echo refused; touch /two/x 2>/dev/null || echo refused");
-    assert_eq!(bundle.run().ok().stdout, "/one:\n\n/two:\nrefused\nrefused\n");
 }
