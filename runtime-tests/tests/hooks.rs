@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use runtime_tests::{Bundle, Fixture};
+use runtime_tests::{Bundle, Fixture, command};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -135,6 +135,27 @@ fn hooks_of_the_hosts_side_run_in_the_bundle() {
     let text = std::fs::read_to_string(&log).unwrap();
     assert_eq!(text.lines().collect::<Vec<_>>(), [bundle.dir.to_str().unwrap(); 5]);
     fixture.assert_clean();
+}
+
+/// As with runc and crun, whose hooks find their programs by the PATH of an engine.
+#[test]
+fn a_hook_of_the_host_that_names_no_environment_has_the_callers() {
+    let fixture = Fixture::new();
+    let (mut bundle, log) = with_records(&fixture);
+    for kind in KINDS {
+        let script = format!("echo {kind} $OF_CALLER $OF_IMAGE >> {}", log.display());
+        bundle =
+            bundle.push(&format!("/hooks/{kind}"), json!({"path": "/bin/sh", "args": ["sh", "-c", script]}));
+    }
+    let bundle = bundle.set("/process/env", json!(["PATH=/bin", "OF_IMAGE=image"])).args(["/bin/true"]);
+    command::run(bundle.run_command(&[]).env("OF_CALLER", "caller")).ok();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let inside = ["createContainer", "startContainer"];
+    let expected = KINDS.iter().map(|kind| match inside.contains(kind) {
+        true => format!("{kind}\n"),
+        false => format!("{kind} caller\n"),
+    });
+    assert_eq!(text, expected.collect::<String>());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use runtime_tests::{Bundle, Fixture, Outcome, cgroup, command, events, run};
 use serde_json::{Value, json};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::RwLock;
 
 const WAIT: &[&str] = &["/probe", "wait"];
 const MIB: u64 = 1 << 20;
@@ -39,6 +40,15 @@ fn unit(bundle: &Bundle<'_>) -> String {
 #[track_caller]
 fn systemctl(args: &[&str]) -> String {
     run(Command::new("systemctl").args(args)).ok().stdout.trim().to_owned()
+}
+
+/// systemd is told to read its configuration again; it then looks at all units anew.
+static RELOADS: RwLock<()> = RwLock::new(());
+
+#[track_caller]
+fn reload() {
+    let _alone = RELOADS.write();
+    systemctl(&["daemon-reload"]);
 }
 
 #[track_caller]
@@ -156,30 +166,64 @@ fn limits_are_properties_and_values() {
         assert_eq!(value(&bundle, "cpu", "cpu.shares", ""), "512");
     }
     // What systemd was told it sets again.
-    systemctl(&["daemon-reload"]);
+    reload();
     assert_eq!(value(&bundle, "memory", "memory.limit_in_bytes", "memory.max"), (64 * MIB).to_string());
     assert_eq!(value(&bundle, "pids", "pids.max", "pids.max"), "77");
+}
+
+fn deny_all() -> Value {
+    json!({"allow": false, "access": "rwm"})
+}
+
+/// A container that may make nodes, and open those of `rules`.
+fn with_nodes<'f>(fixture: &'f Fixture, rules: &Value) -> Bundle<'f> {
+    let caps = json!(["CAP_MKNOD", "CAP_SYS_ADMIN", "CAP_SYSLOG", "CAP_DAC_OVERRIDE"]);
+    bundle(fixture)
+        .set("/process/capabilities", json!({"bounding": caps, "effective": caps, "permitted": caps}))
+        .set("/linux/resources/devices", rules.clone())
 }
 
 #[test]
 fn devices_are_denied_by_rule_also_where_systemd_has_no_word_for_it() {
     let fixture = world();
-    let caps = json!(["CAP_MKNOD", "CAP_SYS_ADMIN", "CAP_SYSLOG", "CAP_DAC_OVERRIDE"]);
-    let script = "mknod /tmp/kmsg c 1 11; exec /probe open r /tmp/kmsg /dev/null";
+    // A reload at this moment would take our own rules back on v1.
+    let _no_reload = RELOADS.read();
     let open = |rules: Value| {
-        let bundle = bundle(&fixture)
-            .script(script)
-            .set("/process/capabilities", json!({"bounding": caps, "effective": caps, "permitted": caps}))
-            .set("/linux/resources/devices", rules);
-        bundle.run().ok().json()
+        let script = "mknod /tmp/kmsg c 1 11; exec /probe open r /tmp/kmsg /dev/null";
+        with_nodes(&fixture, &rules).script(script).run().ok().json()
     };
-    let all = json!({"allow": false, "access": "rwm"});
+    let all = deny_all();
     assert_eq!(open(json!([all])), json!({"/tmp/kmsg": "EPERM", "/dev/null": "ok"}));
+    if !cgroup::is_v2() {
+        // On v1 the rest holds until systemd looks at the unit anew: see below.
+        return;
+    }
     let minor = json!({"allow": true, "type": "c", "minor": 11, "access": "rwm"});
     assert_eq!(open(json!([all, minor])), json!({"/tmp/kmsg": "ok", "/dev/null": "ok"}));
     let but = json!({"allow": false, "type": "c", "major": 1, "minor": 11, "access": "rw"});
     let rules = json!([{"allow": true, "access": "rwm"}, but]);
     assert_eq!(open(rules), json!({"/tmp/kmsg": "EPERM", "/dev/null": "ok"}));
+}
+
+/// systemd writes its own rules on v1 when it looks at its units anew. It has no words for exceptions from "all", and
+/// opens all there; so is it with runc.
+#[test]
+fn what_is_denied_stays_so_when_systemd_looks_at_the_unit_anew() {
+    let fixture = world();
+    let but = json!({"allow": false, "type": "c", "major": 1, "minor": 11, "access": "rw"});
+    let without_word = json!({"allow": true, "type": "c", "minor": 199, "access": "rwm"});
+    let mut all = vec![json!([deny_all()]), json!([deny_all(), without_word])];
+    if cgroup::is_v2() {
+        all.push(json!([{"allow": true, "access": "rwm"}, but]));
+    }
+    for rules in all {
+        let bundle = with_nodes(&fixture, &rules).script("mknod /tmp/kmsg c 1 11; exec /probe wait");
+        let mut lines = bundle.started();
+        lines.next_line();
+        reload();
+        let opened = bundle.exec(&["/probe", "open", "r", "/tmp/kmsg", "/dev/null"]).ok().json();
+        assert_eq!(opened, json!({"/tmp/kmsg": "EPERM", "/dev/null": "ok"}), "{rules}");
+    }
 }
 
 #[test]
@@ -277,6 +321,22 @@ fn a_path_of_the_other_driver_is_refused() {
     let bundle = fixture.bundle().args(WAIT);
     bundle.create().fails().says("slice:prefix:name");
     bundle.set("/linux/cgroupsPath", json!("system.slice:a/b:c")).create().fails().says("units");
+}
+
+#[test]
+fn a_damaged_record_is_deleted_with_its_unit() {
+    let fixture = world();
+    // The unit's name is the caller's, and the one that a configuration without a path gives.
+    for named in [true, false] {
+        let bundle = bundle(&fixture).without_namespace("pid").script("/probe wait & /probe wait");
+        let bundle = if named { bundle } else { bundle.unset("/linux/cgroupsPath") };
+        let mut lines = bundle.started();
+        assert_eq!((lines.next_line(), lines.next_line()), ("ready".into(), "ready".into()));
+        std::fs::write(fixture.state_root().join(&bundle.id).join("state.json"), "{").unwrap();
+        fixture.run_oci(["delete", "--force", &bundle.id]).ok();
+        assert_eq!(units(&fixture), "");
+        fixture.assert_clean();
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Deleting a container, whatever state a crash left it in.
 use std::path::Path;
 
-use super::cgroup::{self, Cgroup};
+use oci_spec::runtime::Spec;
+
+use super::cgroup::{self, Cgroup, Driver};
 use super::hooks::{self, Phase};
 use super::rdt::{Group, RdtError};
 use super::state::{ProcessId, State, StateDir, StateError, Status};
@@ -154,31 +156,44 @@ fn alive_init(dir: &StateDir) -> Option<ProcessId> {
 /// another container may have the path by now.
 fn salvage(id: &str, dir: &StateDir) -> Result<(), DeleteError> {
     let init = alive_init(dir);
-    let paths = State::read_spec(dir).ok().flatten().and_then(|spec| {
-        let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
-        let host = cgroup::Host::detect().ok()?;
-        cgroup::plan(&host, path.as_deref(), id, cgroup::Driver::Cgroupfs).ok()
+    let all =
+        State::read_spec(dir).ok().flatten().map(|spec| possible_cgroups(&spec, id)).unwrap_or_default();
+    let with_init = all.iter().find_map(|paths| {
+        let (cgroup, init) = (Cgroup::open(paths).ok()?, init?);
+        cgroup.pids().is_ok_and(|pids| pids.contains(&init.pid)).then_some(cgroup)
     });
-    let cgroup = paths.as_ref().and_then(|paths| Cgroup::open(paths).ok());
-    let ours = init.and_then(|init| {
-        cgroup.as_ref().filter(|cgroup| cgroup.pids().is_ok_and(|pids| pids.contains(&init.pid)))
-    });
+    let ours = with_init.as_ref();
     if let Some(init) = init {
         end(id, init, || {
             // Whoever does not die of it is told below.
             let _ = ours.map(Cgroup::thaw);
         })?;
     }
-    match (ours, paths) {
-        (Some(cgroup), _) => cgroup.kill_all().and_then(|()| cgroup.remove()),
-        (None, Some(paths)) => {
-            // One with processes in it is not ours to touch.
-            cgroup::remove_empty(&paths);
+    match ours {
+        Some(cgroup) => cgroup.kill_all().and_then(|()| cgroup.remove()),
+        None => {
+            // Those with processes in them are not ours to touch.
+            for paths in all.iter().filter(|paths| paths.unit.is_none()) {
+                cgroup::remove_empty(paths);
+            }
             Ok(())
         }
-        (None, None) => Ok(()),
     }
     .map_err(|source| DeleteError::Cgroup { id: id.into(), source })
+}
+
+/// Where the cgroups of a container of this configuration are, of which nobody knows the driver any more.
+fn possible_cgroups(spec: &Spec, id: &str) -> Vec<cgroup::Paths> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    let Ok(host) = cgroup::Host::detect() else { return Vec::new() };
+    // `slice:prefix:name` is systemd's form; without a path either may have chosen it.
+    let of_systemd = path.as_ref().map(|path| path.to_string_lossy().matches(':').count() == 2);
+    let drivers: &[Driver] = match of_systemd {
+        Some(true) => &[Driver::Systemd],
+        Some(false) => &[Driver::Cgroupfs],
+        None => &[Driver::Cgroupfs, Driver::Systemd],
+    };
+    drivers.iter().filter_map(|driver| cgroup::plan(&host, path.as_deref(), id, *driver).ok()).collect()
 }
 
 /// Kills what is left in the cgroup, then removes it.

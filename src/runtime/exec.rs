@@ -290,7 +290,7 @@ fn set_up(
 ) -> Result<Found, InitError> {
     setsid().map_err(SysError::on("setsid", "")).map_err(init::failed("making a new session"))?;
     if state.namespaces & flag::USER != 0 {
-        init::become_namespace_root()?;
+        init::become_namespace_root(plan.security.user.keep_groups)?;
     }
     if let Some(root) = root {
         change_root(root.as_fd()).map_err(init::failed("entering the container's root"))?;

@@ -35,6 +35,13 @@ pub enum Phase {
     Poststop,
 }
 
+impl Phase {
+    /// Whether it runs in namespaces of the container.
+    fn is_inside(self) -> bool {
+        matches!(self, Phase::CreateContainer | Phase::StartContainer)
+    }
+}
+
 impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -102,8 +109,9 @@ pub fn run_all(phase: Phase, hooks: Option<&[Hook]>, bundle: &Path, state: &[u8]
     hooks.unwrap_or_default().iter().try_for_each(|hook| run(phase, hook, bundle, state))
 }
 
-/// The hook gets exactly the environment of the configuration (none when it names none): nothing of an
-/// image and nothing of ours reaches it (CVE-2024-0132 and its like).
+/// The hook gets exactly the environment of the configuration: nothing of an image reaches it (CVE-2024-0132 and its
+/// like). One of the host that names none has its caller's, as with runc and crun; one of the container's namespaces
+/// has none then.
 ///
 /// Its working directory is the bundle, as with runc and crun, wherever the caller is, and for createContainer too,
 /// which runc runs in the container's own root: a library or file that the image has there would be the hook's. Where
@@ -117,7 +125,10 @@ fn run(phase: Phase, hook: &Hook, bundle: &Path, state: &[u8]) -> Result<(), Hoo
     };
     let mut command = Command::new(hook.path());
     let input = state_file(state).map_err(failed("memfd_create"))?;
-    command.env_clear().stdin(input).stdout(Stdio::null()).stderr(Stdio::piped());
+    if hook.env().is_some() || phase.is_inside() {
+        command.env_clear();
+    }
+    command.stdin(input).stdout(Stdio::null()).stderr(Stdio::piped());
     if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(rest);
     }
@@ -237,6 +248,21 @@ mod tests {
         let path = bundle.path().canonicalize().unwrap();
         super::run(Phase::Poststop, &here, &path, path.as_os_str().as_encoded_bytes()).unwrap();
         run(Phase::Poststop, &here, b"/").unwrap();
+    }
+
+    #[test]
+    fn without_an_environment_a_hook_of_the_host_has_ours_and_one_inside_none() {
+        // cargo sets it.
+        let ours = shell(r#"test -n "$CARGO_MANIFEST_DIR""#, "");
+        for phase in [Phase::Prestart, Phase::CreateRuntime, Phase::Poststart, Phase::Poststop] {
+            run(phase, &ours, b"").unwrap();
+        }
+        for phase in [Phase::CreateContainer, Phase::StartContainer] {
+            run(phase, &ours, b"").unwrap_err();
+        }
+        let mut with_none = ours;
+        with_none.set_env(Some(Vec::new()));
+        run(Phase::Prestart, &with_none, b"").unwrap_err();
     }
 
     #[test]

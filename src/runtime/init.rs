@@ -201,18 +201,20 @@ fn become_root(plan: &Plan, channel: &Channel) -> Result<(), InitError> {
     if plan.namespaces.new & flag::PID == 0 {
         hide().map_err(failed("hiding from other containers"))?;
     }
-    become_namespace_root()
+    become_namespace_root(plan.process.security.user.keep_groups)
 }
 
 /// Takes id 0 of the user namespace that this process is in.
-pub(super) fn become_namespace_root() -> Result<(), InitError> {
+pub(super) fn become_namespace_root(keep_groups: bool) -> Result<(), InitError> {
     let root = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(root.1, root.1, root.1)
         .and_then(|()| setresuid(root.0, root.0, root.0))
         .map_err(SysError::on("setresuid", "0"))
         .map_err(failed("becoming root of the user namespace (is id 0 mapped?)"))?;
-    // The groups of the runtime's user mean nothing here; where setgroups is denied they stay, unmapped.
-    let _ = setgroups(&[]);
+    if !keep_groups {
+        // The groups of the runtime's user mean nothing here; where setgroups is denied they stay, unmapped.
+        let _ = setgroups(&[]);
+    }
     // A change of identity clears it.
     set_parent_death_signal(Some(nix::sys::signal::Signal::SIGKILL))
         .map_err(failed("asking for a death signal"))

@@ -60,6 +60,15 @@ pub struct ProcessPlan {
     pub console_size: Option<(u16, u16)>,
 }
 
+/// The annotation of crun by which the caller's supplementary groups stay (podman's `--group-add keep-groups`).
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+fn keeps_groups(spec: &Spec) -> bool {
+    let annotations = spec.annotations().as_ref();
+    // crun takes any value for yes.
+    annotations.is_some_and(|annotations| annotations.contains_key(KEEP_GROUPS))
+}
+
 impl ProcessPlan {
     /// Plans `process` of the configuration `spec`; compiled seccomp filters are kept in `filters`.
     pub fn build(spec: &Spec, process: &Process, filters: Option<&Path>) -> Result<ProcessPlan, PlanError> {
@@ -71,7 +80,8 @@ impl ProcessPlan {
             let cells = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
             (cells(size.height()), cells(size.width()))
         });
-        let security = security::Plan::new(process, spec.linux().as_ref(), filters)?;
+        let mut security = security::Plan::new(process, spec.linux().as_ref(), filters)?;
+        security.user.keep_groups = keeps_groups(spec);
         if !security.labels.is_empty() {
             security.labels.check(security::label::Host::detect())?;
         }

@@ -73,9 +73,15 @@ pub fn offer(spec: &mut Spec, state_root: &Path, id: &str) {
     spec.set_mounts(Some(mounts));
     if let Some(process) = spec.process_mut().as_mut() {
         let mut env = process.env().clone().unwrap_or_default();
-        env.push(format!("NOTIFY_SOCKET={INSIDE}/{SOCKET}"));
+        env.push(variable());
         process.set_env(Some(env));
     }
+}
+
+/// What the container's environment has of it.
+#[must_use]
+pub fn variable() -> String {
+    format!("NOTIFY_SOCKET={INSIDE}/{SOCKET}")
 }
 
 /// Whether [`offer`] was called on this configuration.

@@ -347,18 +347,23 @@ impl State {
     }
 }
 
-/// All records under `root`, by id; directories without a readable record are left out.
-pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
+/// The ids of all containers under `root`, in order, also of those without a readable record.
+pub fn ids(root: &Path) -> Result<Vec<String>, StateError> {
     let shown = root.display().to_string();
     let entries = match std::fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(StateDir::io("*")(SysError::io("opendir", shown)(error))),
     };
-    let mut states: Vec<State> =
-        entries.filter_map(|entry| State::load(root, entry.ok()?.file_name().to_str()?).ok()).collect();
-    states.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(states)
+    let mut ids: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// All records under `root`, by id; directories without a readable record are left out.
+pub fn list(root: &Path) -> Result<Vec<State>, StateError> {
+    Ok(ids(root)?.iter().filter_map(|id| State::load(root, id).ok()).collect())
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub mod pty;
 pub mod random;
 pub mod range_lock;
 pub mod reactor;
+pub mod regex;
 pub mod resolver;
 pub mod rlimit;
 pub mod root;

@@ -174,6 +174,10 @@ fn cve_2022_36109_groups_are_the_configured_ones_and_the_callers_are_dropped() {
         .script("id -G");
     let mut run = bundle.run_command(&[]);
     assert_eq!(command::run(with_groups(&mut run, vec![0, 4, 27])).ok().stdout, "1000 7\n");
+    // Unless the configuration says that they stay.
+    let bundle = bundle.set("/annotations", json!({"run.oci.keep_original_groups": "1"}));
+    let mut run = bundle.run_command(&[]);
+    assert_eq!(command::run(with_groups(&mut run, vec![0, 4, 27])).ok().stdout, "1000 0 4 27\n");
     // CVE-2023-25173: every form of the user has its primary group.
     let bundle = fixture.bundle().args(["/probe", "wait"]);
     let mut lines = bundle.started();

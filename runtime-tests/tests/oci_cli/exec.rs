@@ -50,7 +50,7 @@ const TABLE: &[Row] = &[
     (&["--cgroup", "nosuch"], &["true"], 255, "", "nosuch"),
     (&["--cgroup", "../x"], &["true"], 255, "", "/x"),
     (&["--console-socket", "/nosuch"], &["true"], 255, "", "cannot use console socket"),
-    (&["-t", "-d"], &["true"], 255, "", "without setting console socket"),
+    (&["-t", "-d"], &["true"], 255, "", "without setting console socket: use --console-socket"),
     (&["--detach", "--console-socket", "/no/such"], &["true"], 255, "", "cannot use console socket"),
     (&["--tty"], &["tty"], 0, "/dev/pts/", ""),
 ];

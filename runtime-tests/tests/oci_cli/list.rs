@@ -76,3 +76,22 @@ fn ps_filters_the_hosts_ps() {
     bundle.kill_and_wait("KILL");
     assert_eq!(ps(&["-f", "json", id]).ok().stdout, "null\n");
 }
+
+#[test]
+fn delete_takes_a_regular_expression() {
+    let fixture = Fixture::new();
+    let bundles: Vec<_> = (0..3).map(|_| fixture.bundle().args(WAIT)).collect();
+    let _lines: Vec<_> = bundles.iter().map(runtime_tests::Bundle::started).collect();
+    let ids = || fixture.run_oci(["list", "-q"]).ok().stdout;
+    fixture.run_oci(["delete", "--regex", "("]).exits(1).says("regular expression");
+    fixture.run_oci(["delete", "--regex", "no such"]).ok();
+    fixture.run_oci(["delete", "--regex", "."]).exits(1).says("that is not stopped");
+    assert_eq!(ids().lines().count(), 3);
+    let two = format!("^({}|{})$", bundles[0].id, bundles[2].id);
+    fixture.run_oci(["delete", "--force", "--regex", &two]).ok();
+    assert_eq!(ids(), format!("{}\n", bundles[1].id));
+    // Also one whose record cannot be read.
+    std::fs::write(fixture.state_root().join(&bundles[1].id).join("state.json"), "damaged").unwrap();
+    fixture.run_oci(["delete", "-f", "--regex", "."]).ok();
+    fixture.assert_clean();
+}

@@ -122,7 +122,9 @@ pub(super) fn stdio(
     match (wants_terminal, given(console_socket)) {
         (true, Some(path)) if detached => Ok(Stdio::ConsoleSocket(path)),
         (true, None) if detached => {
-            anyhow::bail!("cannot allocate tty if corten-oci will detach without setting console socket")
+            anyhow::bail!(
+                "cannot allocate tty if corten-oci will detach without setting console socket: use --console-socket"
+            )
         }
         (_, Some(_)) => {
             anyhow::bail!("cannot use console socket if corten-oci will not detach or allocate tty")
@@ -137,10 +139,27 @@ pub(super) fn notify_socket() -> Option<String> {
     std::env::var("NOTIFY_SOCKET").ok().filter(|address| !address.is_empty())
 }
 
-/// Both ends of the notify socket of a created container, if we are asked for it and it has one.
+/// Both ends of the notify socket of a created container, if we are asked for it and it has one. With a service manager
+/// that cannot be reached the container runs all the same, as with runc and crun.
 pub(super) fn notify_proxy(context: &Context, id: &str) -> anyhow::Result<Option<sd_notify::Proxy>> {
-    let proxy = notify_socket().map(|address| sd_notify::Proxy::new(&context.root, id, &address));
-    Ok(proxy.transpose()?.flatten())
+    let Some(address) = notify_socket() else { return Ok(None) };
+    match sd_notify::Proxy::new(&context.root, id, &address) {
+        Err(error @ sd_notify::NotifySocketError::Host { .. }) => {
+            tracing::warn!("{}", crate::error::chain(&error));
+            Ok(None)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// What `create` has added to a recorded environment is for the container's first process alone, and goes.
+pub(super) fn forget_adopted(env: &mut Vec<String>) {
+    let notify = sd_notify::variable();
+    env.retain(|entry| *entry != notify);
+    let pair = |pair: &[String]| pair[0].starts_with("LISTEN_FDS=") && pair[1] == "LISTEN_PID=1";
+    if let Some(at) = env.windows(2).rposition(pair) {
+        env.drain(at..at + 2);
+    }
 }
 
 /// Number of sockets that systemd hands down to this very process (sd_listen_fds(3)); the container's
@@ -187,6 +206,20 @@ fn prepare_root(root: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_create_added_to_the_environment_can_be_told() {
+        let forget = |env: &[&str]| {
+            let mut env: Vec<_> = env.iter().map(ToString::to_string).collect();
+            forget_adopted(&mut env);
+            env
+        };
+        let added = ["A=b", "LISTEN_FDS=2", "LISTEN_PID=1", "NOTIFY_SOCKET=/run/notify/notify.sock"];
+        assert_eq!(forget(&added), ["A=b"]);
+        for own in [&["LISTEN_FDS=2", "A=b"][..], &["NOTIFY_SOCKET=/own", "LISTEN_PID=1"], &[]] {
+            assert_eq!(forget(own), own);
+        }
+    }
 
     #[test]
     fn a_terminal_needs_someone_to_hold_it() {

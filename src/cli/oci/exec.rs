@@ -1,6 +1,6 @@
 //! `exec`.
 use super::argv::Flags;
-use super::create::{Attachment, stdio};
+use super::create::{Attachment, forget_adopted, stdio};
 use super::foreground::Foreground;
 use super::{Context, Count, Failure, Outcome, check_count, given, id, words_of};
 use crate::runtime::exec::{ExecRequest, exec};
@@ -123,6 +123,9 @@ fn process(context: &Context, id: &str, words: &Words) -> anyhow::Result<Process
     let args: Vec<String> = words.args[1..].iter().map(text).collect::<Result<_, _>>()?;
     ensure!(!args.is_empty(), "process args cannot be empty");
     process.set_args(Some(args));
+    if let Some(env) = process.env_mut() {
+        forget_adopted(env);
+    }
     change(&mut process, words)?;
     Ok(process)
 }

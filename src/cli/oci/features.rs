@@ -116,8 +116,8 @@ fn features() -> Value {
 
 /// Annotations of a configuration that change what this runtime does (one that ends with a dot is a prefix).
 fn unsafe_annotations() -> &'static [&'static str] {
-    // The systemd driver reads them.
-    &["org.systemd.property."]
+    // The systemd driver reads the first ones.
+    &["org.systemd.property.", crate::runtime::plan::KEEP_GROUPS]
 }
 
 fn supported_flags() -> Vec<&'static str> {

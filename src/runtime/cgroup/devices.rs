@@ -105,10 +105,10 @@ impl Policy {
         Policy::of(resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default())
     }
 
-    /// What is allowed in systemd's words (`DeviceAllow=`, systemd.resource-control(5)): a specifier and letters of
-    /// access. `None` where they do not suffice: it knows neither exceptions from "all" nor one minor number of all
-    /// majors.
-    pub(super) fn allowed(&self) -> Option<Vec<(String, String)>> {
+    /// What is allowed in systemd's words (`DeviceAllow=`, systemd.resource-control(5)), a specifier and letters of
+    /// access, and whether that is all of it: it has no word for one minor number of all majors. `None` where the
+    /// default is to allow: it knows no exceptions from that.
+    pub(super) fn allowed(&self) -> Option<(Vec<(String, String)>, bool)> {
         if self.default_allow {
             return None;
         }
@@ -125,7 +125,9 @@ impl Policy {
             }
         };
         let entry = |(devices, access): &(Devices, Access)| Some((specifier(devices)?, access.text()));
-        self.exceptions.iter().map(entry).collect()
+        let words: Vec<_> = self.exceptions.iter().filter_map(entry).collect();
+        let complete = words.len() == self.exceptions.len();
+        Some((words, complete))
     }
 
     /// The rules of a configuration in their order, then the defaults.

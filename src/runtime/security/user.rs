@@ -17,6 +17,8 @@ pub struct Plan {
     pub gid: u32,
     /// Exactly these become the supplementary groups; the caller's are dropped.
     pub additional_gids: Vec<u32>,
+    /// The caller's supplementary groups stay instead, with all that they may reach.
+    pub keep_groups: bool,
     /// Absent leaves what the caller has.
     pub umask: Option<u32>,
 }
@@ -28,7 +30,22 @@ impl Plan {
             uid: user.uid(),
             gid: user.gid(),
             additional_gids: user.additional_gids().clone().unwrap_or_default(),
+            keep_groups: false,
             umask: user.umask(),
+        }
+    }
+
+    fn set_groups(&self) -> Result<(), SecurityError> {
+        let groups: Vec<Gid> = self.additional_gids.iter().copied().map(Gid::from_raw).collect();
+        match setgroups(&groups) {
+            Err(Errno::EPERM) if setgroups_denied() => match groups.is_empty() {
+                // The caller's groups stay; in this namespace they are nobody's.
+                true => Ok(()),
+                false => Err(SecurityError::NoFurtherGroups { gids: self.additional_gids.clone() }),
+            },
+            other => other
+                .map_err(SysError::on("setgroups", format!("{:?}", self.additional_gids)))
+                .map_err(|source| SecurityError::User { uid: self.uid, gid: self.gid, source }),
         }
     }
 
@@ -38,17 +55,8 @@ impl Plan {
         if let Some(mask) = self.umask {
             umask(Mode::from_bits_truncate(mask));
         }
-        let groups: Vec<Gid> = self.additional_gids.iter().copied().map(Gid::from_raw).collect();
-        match setgroups(&groups) {
-            Err(Errno::EPERM) if setgroups_denied() => {
-                if !groups.is_empty() {
-                    return Err(SecurityError::NoFurtherGroups { gids: self.additional_gids.clone() });
-                }
-                // The caller's groups stay; in this namespace they are nobody's.
-            }
-            other => other
-                .map_err(SysError::on("setgroups", format!("{:?}", self.additional_gids)))
-                .map_err(refused)?,
+        if !self.keep_groups {
+            self.set_groups()?;
         }
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         let unmapped = |what, id| SecurityError::Unmapped { what, id };

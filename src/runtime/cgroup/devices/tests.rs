@@ -170,3 +170,13 @@ proptest::proptest! {
         );
     }
 }
+
+#[test]
+fn systemd_is_told_what_it_has_words_for() {
+    let rules = r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","minor":11,"access":"rwm"}]"#;
+    let words = |rules: &str| policy(rules).allowed();
+    let (named, complete) = words("[]").unwrap();
+    assert!(complete && named.contains(&("/dev/char/1:3".into(), "rwm".into())));
+    assert_eq!(words(rules), Some((named, false)));
+    assert_eq!(words(r#"[{"allow":true,"access":"rwm"}]"#), None);
+}

@@ -205,7 +205,7 @@ pub(super) fn start(request: Request<'_>) -> super::Result<Placeholder> {
         all.extend(properties::oom_policy(resources, version));
     }
     if unit.manager == Manager::System {
-        all.extend(device_properties(request.resources)?);
+        all.extend(device_properties(request.resources, request.host)?);
     }
     all.extend(given);
     let placeholder = Placeholder::spawn()?;
@@ -262,13 +262,14 @@ fn basics(request: Request<'_>) -> Vec<Property> {
     ]
 }
 
-/// systemd has no list of what is denied, and no rule about one minor number of all majors: such policies are
-/// left to our own program or rules alone.
-fn device_properties(resources: Option<&LinuxResources>) -> super::Result<[Property; 2]> {
+/// systemd has no list of what is denied, and no word for one minor number of all majors. On v2 such policies are left
+/// to our own program, which it does not touch. On v1 there is one list of rules, and systemd writes its own whenever it
+/// looks at the unit anew (`systemctl daemon-reload`): then too little shall be allowed and not everything.
+fn device_properties(resources: Option<&LinuxResources>, host: Version) -> super::Result<[Property; 2]> {
     let policy = devices::Policy::of_resources(resources)?;
     let (policy, allowed) = match policy.allowed() {
-        Some(allowed) => ("strict", allowed),
-        None => ("auto", Vec::new()),
+        Some((allowed, complete)) if complete || host == Version::V1 => ("strict", allowed),
+        _ => ("auto", Vec::new()),
     };
     Ok([("DevicePolicy".into(), Value::text(policy)), ("DeviceAllow".into(), Value::pairs(allowed))])
 }
