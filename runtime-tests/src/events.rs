@@ -2,8 +2,11 @@
 
 use crate::{needs, sys};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test fails.
@@ -46,6 +49,64 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < end, "not within {:?}: {what}", patience());
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until a file that somebody appends to has `lines` lines.
+pub fn grown(file: &Path, lines: usize) {
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).expect("inotify");
+    watch
+        .add_watch(file, AddWatchFlags::IN_MODIFY)
+        .unwrap_or_else(|errno| panic!("{}: {errno}", file.display()));
+    loop {
+        let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let found = bytes.iter().filter(|byte| **byte == b'\n').count();
+        if found >= lines {
+            return;
+        }
+        let more = readable(watch.as_fd(), patience());
+        assert!(
+            more,
+            "{}: {found} of {lines} lines, and nothing new within {:?}",
+            file.display(),
+            patience()
+        );
+        watch.read_events().expect("inotify events");
+    }
+}
+
+/// What is made, renamed and removed in some directories: moments of somebody's work that are not the clock's.
+#[derive(Debug)]
+pub struct Changes(Inotify);
+
+impl Changes {
+    /// Of these directories, which must be there, from now on.
+    pub fn of<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Self {
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).expect("inotify");
+        let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE;
+        for directory in directories {
+            let added = watch.add_watch(directory, flags);
+            added.unwrap_or_else(|errno| panic!("{}: {errno}", directory.display()));
+        }
+        Self(watch)
+    }
+
+    /// Waits until there were `count` of them or the child has ended; how many there were.
+    pub fn wait(&self, count: usize, child: &Child) -> usize {
+        let pidfd =
+            sys::pidfd_open(i32::try_from(child.id()).expect("a pid")).expect("pidfd_open of a child");
+        let mut seen = 0;
+        while seen < count {
+            let mut fds = [self.0.as_fd(), pidfd.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let timeout = PollTimeout::try_from(patience()).unwrap_or(PollTimeout::MAX);
+            assert_ne!(poll(&mut fds, timeout), Ok(0), "{seen} of {count} changes within {:?}", patience());
+            match self.0.read_events() {
+                Ok(events) => seen += events.len(),
+                Err(_) if fds[1].any() == Some(true) => break,
+                Err(_) => {}
+            }
+        }
+        seen
     }
 }
 

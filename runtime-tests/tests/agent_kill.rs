@@ -6,7 +6,6 @@
 use runtime_tests::cri::lines_of;
 use runtime_tests::{Agent, command, events};
 use serde_json::json;
-use std::time::Duration;
 
 const TASKS: usize = 20;
 const LINES_A_SECOND: usize = 100;
@@ -54,9 +53,13 @@ fn no_line_and_no_exit_code_is_lost() {
         static_pod(&agent, number);
     }
     agent.await_change(&agent.root(), "all tasks are there", || agent.tasks().len() == TASKS);
+    let mut said = 0;
     for kill in 0..kills() {
-        // Another moment of its start and of its life each time.
-        std::thread::sleep(Duration::from_millis(7 + 131 * (kill as u64 % 7)));
+        // Another moment of its life each time, by what a task that lives on says meanwhile.
+        said += 1 + LINES_A_SECOND / 8 * (kill % 7);
+        let log = agent.log_directory("cri-1").join("main.log");
+        said = said.max(std::fs::read_to_string(&log).unwrap().lines().count());
+        events::grown(&log, said);
         agent.kill();
         agent.boot();
     }
@@ -115,9 +118,14 @@ fn container_of(agent: &Agent, number: usize) -> String {
 #[test]
 fn what_is_half_made_when_the_agent_dies_is_finished_or_undone() {
     let agent = Agent::start();
+    // What is made once is there from now on, and does not count as a change.
+    let first = agent.pod("first", &json!({}));
+    agent.cri(&["rmp", "-f", &first]).ok();
     for kill in 0..kills() {
         let name = format!("half-{kill}");
         let file = agent.pod_file(&name, &json!({"port_mappings": [{"container_port": 80}]}));
+        let tasks = agent.root().join("tasks");
+        let changes = events::Changes::of([agent.root().as_path(), &agent.state(), &tasks]);
         let mut client = agent.crictl(&["runp", file.to_str().unwrap()]);
         let mut client = client
             .stdin(std::process::Stdio::null())
@@ -125,7 +133,7 @@ fn what_is_half_made_when_the_agent_dies_is_finished_or_undone() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(20 + 9 * kill as u64));
+        changes.wait(1 + kill, &client);
         agent.kill();
         command::wait(&mut client, events::patience()).expect("crictl ends when its server does");
         agent.boot();

@@ -45,25 +45,13 @@ fn await_state(agent: &Agent, file: &str, state: &str) -> Value {
 
 #[track_caller]
 fn await_report(agent: &Agent, file: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + events::patience();
-    loop {
-        let found = report(agent, file);
-        match &found {
-            Some(report) if holds(report) => return report.clone(),
-            _ => assert!(Instant::now() < deadline, "{file} is not {what}: {found:?}\n{}", agent.log()),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    events::eventually(&format!("{file} is {what}"), || report(agent, file).filter(&holds))
 }
 
 /// Waits until nothing is said of a file any more.
 #[track_caller]
 fn await_gone(agent: &Agent, file: &str) {
-    let deadline = Instant::now() + events::patience();
-    while let Some(report) = report(agent, file) {
-        assert!(Instant::now() < deadline, "{file} stays: {report}\n{}", agent.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    events::eventually(&format!("{file} is gone"), || report(agent, file).is_none().then_some(()));
 }
 
 /// What a container has written.
@@ -74,16 +62,11 @@ fn log(agent: &Agent, pod: &str, container: &str) -> String {
 
 #[track_caller]
 fn await_log(agent: &Agent, pod: &str, container: &str, want: &str) -> String {
-    let deadline = Instant::now() + events::patience();
-    loop {
-        let name = format!("static_default_{pod}_{container}");
+    let name = format!("static_default_{pod}_{container}");
+    events::eventually(&format!("{want:?} is in the log of {name}"), || {
         let text = command::run(&mut agent.corten(&["logs", &name])).stdout;
-        if text.contains(want) {
-            return text;
-        }
-        assert!(Instant::now() < deadline, "{want:?} is not in the log: {text:?}\n{}", agent.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        text.contains(want).then_some(text)
+    })
 }
 
 #[test]
@@ -104,15 +87,10 @@ fn a_file_is_followed_when_it_comes_changes_and_goes() {
 
     // What is malformed is told, and the pod of the last valid content goes on.
     put(&agent, "web.yaml", &pod("web", "true", "  nodeSelector: {a: b}\n"));
-    let deadline = Instant::now() + events::patience();
-    let refused = loop {
+    let refused = events::eventually("the manifest is refused", || {
         let all = status(&agent)["manifests"].as_array().cloned().unwrap_or_default();
-        if let Some(report) = all.iter().find(|one| one["state"] == "refused") {
-            break report.clone();
-        }
-        assert!(Instant::now() < deadline, "{all:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    };
+        all.into_iter().find(|one| one["state"] == "refused")
+    });
     assert_eq!(refused["error"], "spec.nodeSelector: unknown field `nodeSelector` (line 6, column 3)");
     assert_eq!(agent.tasks(), [second["task"].as_str().expect("an id")]);
 
@@ -327,17 +305,9 @@ fn a_published_port_leads_to_the_pod() {
         + &format!("    ports: [{{containerPort: 80, hostPort: {port}}}]\n");
     put(&agent, "web.yaml", &text);
     await_state(&agent, "web.yaml", "running");
-    let deadline = Instant::now() + events::patience();
-    loop {
-        let fetched = command::run(std::process::Command::new("busybox").args([
-            "wget",
-            "-qO-",
-            &format!("http://127.0.0.1:{port}/"),
-        ]));
-        if fetched.stdout == "hello\n" {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{fetched:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    events::eventually("the server answers at the host's port", || {
+        let url = format!("http://127.0.0.1:{port}/");
+        let fetched = command::run(std::process::Command::new("busybox").args(["wget", "-qO-", &url]));
+        (fetched.stdout == "hello\n").then_some(())
+    });
 }

@@ -3,9 +3,8 @@
 //! `CORTEN_TEST_WAVE_PODS` sets how many; 40 if absent.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use runtime_tests::{Agent, leaks};
+use runtime_tests::{Agent, events, leaks};
 use serde_json::json;
-use std::time::Duration;
 
 /// As many at a time.
 const CLIENTS: usize = 4;
@@ -66,12 +65,18 @@ fn everything_is_back_where_it_was() {
                 });
             }
         });
-        // Connections of clients that have gone are closed, and idle threads end.
-        settle(&agent);
+    };
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().count();
+    let idle = threads();
+    let settled = || {
+        // What it has them for is done then: connections are closed, and what it watched is gone.
+        events::eventually("the agent's idle threads have ended", || (threads() <= idle).then_some(()));
     };
     wave(0..8);
+    settled();
     let (before, memory_before) = (counts(&agent), memory(&agent));
     wave(8..8 + pods);
+    settled();
     let (after, memory_after) = (counts(&agent), memory(&agent));
     assert_eq!(before, after);
     assert!(before.left.is_empty(), "{before:?}");
@@ -79,15 +84,4 @@ fn everything_is_back_where_it_was() {
         memory_after < memory_before + 4096,
         "the agent's memory grew from {memory_before} to {memory_after} KiB in {pods} pods"
     );
-}
-
-/// Waits until the agent's number of threads does not change any more.
-fn settle(agent: &Agent) {
-    let threads = || std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().count();
-    let mut last = usize::MAX;
-    while threads() != last {
-        last = threads();
-        // Its idle threads end after five seconds.
-        std::thread::sleep(Duration::from_secs(6));
-    }
 }

@@ -1,25 +1,27 @@
 //! Whatever is killed, `delete` leaves nothing.
 use super::{Net, answered, ask_from_host, command, free_port};
+use runtime_tests::events;
+use runtime_tests::kill_point::{Fault, Victim, run_until};
 use std::process::Command;
-use std::time::Duration;
 
 #[test]
 fn a_command_that_is_killed_at_any_moment_leaves_nothing_after_delete() {
     let net = Net::new();
     // The bridge is there: what is cut short is the container's own.
     net.world.once(&net.flags(&[]), &["true"]).ok();
-    for step in 0..12 {
+    let command = || {
         let publish = format!("{}:80", free_port());
-        let words =
-            [vec!["run", "-d"], net.flags(&["-p", &publish]), vec!["localhost/test", "sleep", "1000"]]
-                .concat();
-        let mut child = net.world.spawn(&words);
-        // The moments are spread over all of the start; which of them is hit does not matter.
-        std::thread::sleep(Duration::from_millis(step * 8));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let words = ["localhost/test", "sleep", "1000"];
+        let words = [vec!["run", "-d"], net.flags(&["-p", &publish]), words.to_vec()].concat();
+        net.world.corten(&words)
+    };
+    let victim = Fault::Kill(Victim::Command);
+    let stops = run_until(&command(), victim, None, events::patience()).points;
+    net.world.clean_up();
+    for point in (1..=12).map(|part| stops * part / 13) {
+        run_until(&command(), victim, Some(point), events::patience());
         net.world.clean_up();
-        assert_eq!(net.attached(), [""; 0], "after {} ms", step * 8);
+        assert_eq!(net.attached(), [""; 0], "killed at {point} of {stops}");
     }
 }
 
