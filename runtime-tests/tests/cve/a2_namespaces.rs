@@ -234,7 +234,8 @@ fn cve_2024_0132_hooks_get_nothing_of_the_image() {
     let mut run = bundle.run_command(&[]);
     command::run(run.env("LD_AUDIT_OF_CALLER", "x")).ok();
     let seen = std::fs::read_to_string(&log).unwrap();
-    assert!(seen.starts_with("OWN=yes\0"), "{seen:?}");
+    // A shell of busybox tells its programs of variables of its own beside it.
+    assert!(seen.contains("OWN=yes\0"), "{seen:?}");
     for word in ["evil", "LD_", "CORTEN_TEST"] {
         assert!(!seen.contains(word), "{word}: {seen:?}");
     }
