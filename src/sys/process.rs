@@ -16,12 +16,6 @@ pub const CLONE_NEWTIME: u64 = 0x80;
 /// `CLONE_INTO_CGROUP` of `linux/sched.h` (5.7).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-#[cfg(target_env = "gnu")]
-unsafe extern "C" {
-    /// glibc 2.32: false once a second thread was started.
-    static __libc_single_threaded: libc::c_char;
-}
-
 /// The two returns of [`clone3`].
 #[derive(Debug)]
 pub enum Forked {
@@ -48,19 +42,12 @@ pub struct Clone3<'a> {
 
 /// Whether this process has one thread.
 ///
-/// glibc's own note of it stays "no" for good once a second thread was started, also after that was joined and
-/// in a child of fork(2); then the kernel is asked, and always with musl, which keeps no note. A thread that was joined leaves the kernel's list a moment
-/// after pthread_join(3) returns, which is waited for.
+/// The kernel is asked by an unshare(2) that changes nothing (EINVAL where there is a second thread): libc's own note, where it
+/// keeps one, never becomes "yes" again, and /proc may be another PID namespace's. A thread that was joined leaves the kernel's
+/// list a moment after pthread_join(3) returns, which is waited for.
 pub fn is_single_threaded() -> bool {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: a plain load of a variable that glibc only writes while it starts or joins a thread, which
-    // a thread of ours would have to do.
-    if unsafe { std::ptr::read_volatile(&raw const __libc_single_threaded) } != 0 {
-        return true;
-    }
     (0..10_000).any(|_| {
-        // /proc/self/task has a link for each thread beside `.` and `..`.
-        let alone = nix::sys::stat::stat("/proc/self/task").is_ok_and(|status| status.st_nlink == 3);
+        let alone = nix::sched::unshare(CloneFlags::CLONE_THREAD).is_ok();
         if !alone {
             std::thread::yield_now();
         }
