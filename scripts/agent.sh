@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$1 registry=$2
-corten=${CORTEN:-$(echo "$PWD"/target/*/release/corten)}
+corten=${CORTEN:-$PWD/target/corten}
 bridge=cda$$
 cni=
 [ -z "${AGENT_CNI:-}" ] || cni="cni_configuration = \"$AGENT_CNI\"

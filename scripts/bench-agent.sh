@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 scripts/install-packages.sh busybox-static gcc libc6-dev nginx-light docker-registry python3 jq nftables iproute2 iptables \
     containerd runc containernetworking-plugins
 scripts/cri-tools.sh
-[ -n "${CORTEN:-}" ] || cargo build --release --quiet
+[ -n "${CORTEN:-}" ] || scripts/release.sh
 go=${GO:-$(command -v go || echo /usr/local/go/bin/go)}
 (cd benches/agent && "$go" build -o ../../target/bench-agent .)
 

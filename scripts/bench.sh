@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 scripts/install-packages.sh gcc libc6-dev libseccomp-dev busybox-static runc crun podman skopeo docker-registry \
     e2fsprogs util-linux python3 jq
-cargo build --release --quiet
+scripts/release.sh
 mkdir -p target/bench
 gcc -O2 -static -w -o target/bench/floor benches/floor.c
 gcc -O2 -static -o target/bench/peak benches/peak.c
@@ -14,7 +14,7 @@ gcc -O2 -static -o target/bench/peak benches/peak.c
 # A mount namespace of its own: the loop mounts go with it, and crun, which refuses a hybrid host while cgroup v2
 # lists a controller, finds an empty list.
 : > target/bench/empty
-export CORTEN=$(echo "$PWD"/target/*/release/corten)
+export CORTEN=$PWD/target/corten
 exec unshare --mount --propagation private bash -c '
     controllers=/sys/fs/cgroup/unified/cgroup.controllers
     [ ! -e $controllers ] || mount --bind target/bench/empty $controllers

@@ -53,8 +53,8 @@ fi
 
 scripts/install-packages.sh crun runc util-linux jq tar || exit 1
 scripts/runtime-tools.sh || exit 1
-export CORTEN_BIN=${CORTEN_BIN:-$(echo "$PWD"/target/*/release/corten)}
-[ -x "$CORTEN_BIN" ] || { echo "conformance: $CORTEN_BIN is missing; build it with cargo build --release" >&2; exit 1; }
+export CORTEN_BIN=${CORTEN_BIN:-$PWD/target/corten}
+[ -x "$CORTEN_BIN" ] || { echo "conformance: $CORTEN_BIN is missing; build it with scripts/release.sh" >&2; exit 1; }
 
 programs=("$@")
 [ $# -gt 0 ] || mapfile -t programs < <(ls target/runtime-tools/programs)

@@ -53,8 +53,8 @@ if [ "${1:-}" = --one ]; then
 fi
 
 scripts/install-packages.sh gcc libc6-dev libseccomp-dev crun dpkg-dev python3 util-linux bsdutils || exit 1
-export CORTEN_BIN=${CORTEN_BIN:-$(echo "$PWD"/target/*/release/corten)}
-[ -x "$CORTEN_BIN" ] || { echo "crun-tests: $CORTEN_BIN is missing; build it with cargo build --release" >&2; exit 1; }
+export CORTEN_BIN=${CORTEN_BIN:-$PWD/target/corten}
+[ -x "$CORTEN_BIN" ] || { echo "crun-tests: $CORTEN_BIN is missing; build it with scripts/release.sh" >&2; exit 1; }
 place=$PWD/target/crun-tests
 mkdir -p "$place"
 

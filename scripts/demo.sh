@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 
 scripts/install-packages.sh gcc libc6-dev libseccomp-dev busybox-static docker-registry skopeo jq
 command -v cargo >/dev/null || { echo "demo: cargo is missing; see https://rustup.rs" >&2; exit 1; }
-cargo build --release --quiet
-corten=$(echo target/*/release/corten)
+scripts/release.sh
+corten=target/corten
 
 work=$(mktemp -d)
 registry=

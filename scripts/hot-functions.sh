@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # hot-functions.sh BINARY: writes benches/hot-functions.txt, the functions that `run`, `create` and their like call, for scripts/link.sh.
-# BINARY has its symbols: CARGO_PROFILE_RELEASE_STRIP=none cargo build --release --target x86_64-unknown-linux-musl. As root; a minute.
+# BINARY has its symbols: CARGO_PROFILE_RELEASE_STRIP=none scripts/release.sh. As root; a minute.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-packages.sh gcc libc6-dev binutils busybox-static runc jq

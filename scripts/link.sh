@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# link.sh ARGUMENT...: the linker of the static binary (.cargo/config.toml), with the functions of a container's way beside each
-# other. The kernel maps 64 KiB around each page of a file that is touched: scattered over the text, they cost 100 page faults of
-# 350 and half of the resident memory (docs/performance.md). benches/hot-functions.txt has their names without the hashes.
+# link.sh ARGUMENT...: the linker of the release binary (.cargo/config.toml), with the functions of a container's way beside
+# each other. The kernel maps 64 KiB around each page of a file that is touched: scattered over the text, they cost 65 page faults
+# of 310 and two thirds of the resident memory (docs/performance.md). benches/hot-functions.txt (scripts/hot-functions.sh) has
+# their names, without the hashes of crates and of legacy mangling.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -31,7 +32,8 @@ case " $* ${words[*]} " in
         trap 'rm -f "$order"' EXIT
         nm --defined-only --format=just-symbols "${objects[@]}" 2>/dev/null | awk -v hot="$here/benches/hot-functions.txt" '
             BEGIN { while ((getline line < hot) > 0) rank[line] = ++count }
-            { name = $0; sub(/\.llvm\.[0-9]+$/, "", name); sub(/17h[0-9a-f]+E$/, "", name) }
+            { name = $0; sub(/\.llvm\.[0-9]+$/, "", name); sub(/17h[0-9a-f]+E$/, "", name)
+              gsub(/Cs[0-9a-zA-Z]+_/, "C", name) }
             name in rank { print rank[name], $0 }' | sort -n | cut -d" " -f2 > "$order"
         arguments+=("-B$lld" -fuse-ld=lld "-Wl,--symbol-ordering-file=$order" -Wl,--no-warn-symbol-ordering)
     fi

@@ -12,7 +12,7 @@ out=target/vm-systemd
 root=$out/root
 
 scripts/install-packages.sh qemu-system-x86 busybox-static cpio jq binutils systemd dbus
-corten=${CORTEN_BIN:-target/$(rustc -vV | sed -n 's/^host: //p')/release/corten}
+corten=${CORTEN_BIN:-target/corten}
 for need in "$corten" /bin/busybox /lib/systemd/systemd; do
     [ -e "$need" ] || { echo "systemd-test: missing $need" >&2; exit 1; }
 done

@@ -38,7 +38,7 @@ command -v cargo >/dev/null || { echo "test: cargo is missing; see https://rustu
 check "format" cargo fmt --all --check
 check "lints" cargo clippy --quiet --workspace --all-targets -- -D warnings
 count "unit tests" cargo test --quiet --package corten
-check "release build" cargo build --quiet --release
+check "release build" scripts/release.sh
 check "crictl and critest" scripts/cri-tools.sh
 check "the aws command and boto3" scripts/aws-tools.sh
 count "tests on this machine" cargo test --quiet --package runtime-tests --no-fail-fast

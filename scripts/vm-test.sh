@@ -16,7 +16,7 @@ root=$out/root
 console=$out/console.log
 
 scripts/install-packages.sh qemu-system-x86 busybox-static cpio jq binutils
-corten=${CORTEN_BIN:-target/$(rustc -vV | sed -n 's/^host: //p')/release/corten}
+corten=${CORTEN_BIN:-target/corten}
 for need in "$corten" /bin/busybox; do
     [ -e "$need" ] || { echo "vm-test: missing $need" >&2; exit 1; }
 done

@@ -2,7 +2,7 @@
 //!
 //! | what | environment | else |
 //! |---|---|---|
-//! | the binary under test | `CORTEN_BIN` | `target/<triple>/release/corten` |
+//! | the binary under test | `CORTEN_BIN` | `target/corten` (`scripts/release.sh`) |
 //! | an OCI runtime to compare the tests with | `CORTEN_OCI` | the binary under test, as `corten oci` |
 //! | the static probe | `CORTEN_PROBE` | built by cargo beside the test |
 //! | a static busybox | `CORTEN_BUSYBOX` | `/bin/busybox` |
@@ -20,17 +20,16 @@ fn required(need: &str, path: PathBuf, remedy: &str) -> PathBuf {
     path
 }
 
-/// `target/<triple>`: the test executables are in `target/<triple>/<profile>/deps`.
+/// `target`: the test executables are in `target/<triple>/<profile>/deps`.
 fn target_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("path of the test executable");
-    exe.ancestors().nth(3).expect("a test executable is in target/<triple>/<profile>/deps").to_path_buf()
+    exe.ancestors().nth(4).expect("a test executable is in target/<triple>/<profile>/deps").to_path_buf()
 }
 
 /// The binary under test.
 pub fn corten() -> PathBuf {
-    let path =
-        std::env::var_os("CORTEN_BIN").map_or_else(|| target_dir().join("release/corten"), PathBuf::from);
-    required("the release binary", path, "cargo build --release, or set CORTEN_BIN")
+    let path = std::env::var_os("CORTEN_BIN").map_or_else(|| target_dir().join("corten"), PathBuf::from);
+    required("the release binary", path, "scripts/release.sh, or set CORTEN_BIN")
 }
 
 /// The command of the OCI runtime under test, without arguments.
@@ -66,19 +65,15 @@ pub fn busybox() -> PathBuf {
 
 /// crictl or critest.
 pub fn cri_tool(name: &str) -> PathBuf {
-    let dir = std::env::var_os("CORTEN_CRI_TOOLS").map_or_else(
-        || target_dir().parent().expect("target/ is above target/<triple>").join("cri-tools"),
-        PathBuf::from,
-    );
+    let dir =
+        std::env::var_os("CORTEN_CRI_TOOLS").map_or_else(|| target_dir().join("cri-tools"), PathBuf::from);
     required(name, dir.join(name), "scripts/cri-tools.sh")
 }
 
 /// aws, or the python3 that has boto3.
 pub fn aws_tool(name: &str) -> PathBuf {
-    let dir = std::env::var_os("CORTEN_AWS_TOOLS").map_or_else(
-        || target_dir().parent().expect("target/ is above target/<triple>").join("aws-tools"),
-        PathBuf::from,
-    );
+    let dir =
+        std::env::var_os("CORTEN_AWS_TOOLS").map_or_else(|| target_dir().join("aws-tools"), PathBuf::from);
     required(name, dir.join("bin").join(name), "scripts/aws-tools.sh")
 }
 
