@@ -6,6 +6,7 @@
 //! One counter runs over all traced processes. A kill has two points for each call, because "before" and "after"
 //! leave different things behind; an errno has one for each call for which the kernel has errors.
 
+use crate::events::patience;
 use crate::sys;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -61,7 +62,8 @@ pub struct Trace {
     pub took: Duration,
 }
 
-/// Runs a command under ptrace and strikes at its point, if one is given. It may take `within`.
+/// Runs a command under ptrace and strikes at its point, if one is given. It may take `within` from there on; how long
+/// a machine with much to do takes to come there is not the command's affair.
 pub fn run_until(command: &Command, fault: Fault, point: Option<u64>, within: Duration) -> Trace {
     let mut stderr = tempfile::tempfile().expect("temporary file");
     let mut shell = stopped(command, &stderr);
@@ -77,10 +79,10 @@ pub fn run_until(command: &Command, fault: Fault, point: Option<u64>, within: Du
         | Options::PTRACE_O_EXITKILL;
     ptrace::seize(main, options).expect("missing need: ptrace (CAP_SYS_PTRACE)");
     let start = Instant::now();
-    let watchdog = Watchdog::new(main, within);
+    let watchdog = Watchdog::new(main);
     kill(main, Signal::SIGCONT).expect("SIGCONT");
     let mut tracer = Tracer { main, fault, point, ..Tracer::default() };
-    let after = tracer.follow();
+    let after = tracer.follow(|| watchdog.hurry(within));
     let hang = watchdog.call_off();
     match after {
         After::Kill => kill_all(),
@@ -124,18 +126,24 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn new(main: Pid, within: Duration) -> Self {
+    fn new(main: Pid) -> Self {
         let (end, leash) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("pipe");
         let pidfd = sys::pidfd_open(main.as_raw()).expect("pidfd_open of a child");
         let tracer = nix::unistd::gettid();
         let thread = std::thread::spawn(move || {
-            let until = Instant::now() + within;
+            let mut until = Instant::now() + patience();
             loop {
                 let left = until.saturating_duration_since(Instant::now());
                 let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
                 match poll(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], timeout) {
                     Ok(0) => break,
-                    Ok(_) => return None,
+                    Ok(_) => {
+                        let mut left = [0; size_of::<u64>()];
+                        match nix::unistd::read(&end, &mut left) {
+                            Ok(0) => return None,
+                            _ => until = Instant::now() + Duration::from_millis(u64::from_ne_bytes(left)),
+                        }
+                    }
                     Err(_) => {}
                 }
             }
@@ -145,6 +153,12 @@ impl Watchdog {
             Some(whereabouts.join(", "))
         });
         Self { leash, thread }
+    }
+
+    /// From now on the command has this long.
+    fn hurry(&self, within: Duration) {
+        let within = u64::try_from(within.as_millis()).expect("a short time");
+        nix::unistd::write(&self.leash, &within.to_ne_bytes()).expect("write to the watchdog");
     }
 
     /// What the command was doing if its time was over.
@@ -237,7 +251,8 @@ impl Default for Tracer {
 }
 
 impl Tracer {
-    fn follow(&mut self) -> After {
+    /// Until the command has ended or there is nothing more to follow; tells of the strike.
+    fn follow(&mut self, struck: impl Fn()) -> After {
         self.tracees.push(self.main);
         loop {
             let status = match next_event() {
@@ -263,7 +278,12 @@ impl Tracer {
                 }
                 WaitStatus::PtraceSyscall(pid) => {
                     self.appear(pid);
-                    if let Some(after) = self.system_call(pid) {
+                    let before = self.struck.is_some();
+                    let after = self.system_call(pid);
+                    if self.struck.is_some() && !before {
+                        struck();
+                    }
+                    if let Some(after) = after {
                         return after;
                     }
                     resume(pid, None);
