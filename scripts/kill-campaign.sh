@@ -55,7 +55,7 @@ for program in kill_points errno_points; do
             --test $program --no-run --message-format=json |
             jq -r 'select(.executable and .target.kind[0] == "test") | .executable')
         alone "$executable" 2>&1 || status=1
-    fi | tee -a "$log" | grep -a '^[a-z]* [a-z]* [a-z]* .*point ' || true
+    fi | tee -a "$log" | grep -aE '(kill|errno) [a-z]+ [a-z]+.* point [0-9]' || true
     [ "${PIPESTATUS[0]}" -eq 0 ] || status=1
 done
 # `kill create plain tree: 60 of 1344 points, 0 failures`
