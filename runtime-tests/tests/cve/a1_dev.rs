@@ -2,7 +2,7 @@
 
 use crate::races::{Canary, Racer, rounds};
 use runtime_tests::terminal::ConsoleSocket;
-use runtime_tests::{Fixture, command};
+use runtime_tests::{Bundle, Fixture, command};
 use serde_json::json;
 use std::os::unix::fs::symlink;
 
@@ -224,7 +224,7 @@ fn what_the_container_puts_at_dev_ptmx_is_not_opened() {
     assert_eq!(bundle.started().next_line(), "ready");
     add(&bundle).ok();
     // Without one there is no terminal.
-    let bundle = with_own_dev(fixture.bundle()).script(trap);
+    let bundle = fixture.bundle().own_dev().script(trap);
     assert_eq!(bundle.started().next_line(), "ready");
     add(&bundle).says("not the pseudo-terminal multiplexer");
     fixture.clean_up();
