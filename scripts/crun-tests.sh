@@ -11,19 +11,15 @@ cd "$(dirname "$0")/.."
 # What corten does differently on purpose; docs/conformance.md has the reasons.
 differs=(
     test_delete:test_simple_delete
-    test_delete:test_multiple_containers_delete
     test_devices:owner-device
     test_exec:exec_add_no_new_privileges
-    test_hooks:test-hook-env-inherit
     test_preserve_fds:preserve-fds-some
     test_seccomp:seccomp-listener
     test_start:start
     test_start:listen_pid_env
-    test_start:sd-notify
     test_start:sd-notify-env
     test_start:sd-notify-file
     test_tty:test-detach-tty
-    test_uid_gid:keep-groups
 )
 
 # one RUNTIME FILE TEST: runs one test, which makes a directory of state itself.

@@ -51,6 +51,7 @@ cargo build -q -p runtime-tests --bin probe --message-format=json |
 strip -o $root/tests/systemd "$(cat $out/executable)"
 cp "$(cat $out/probe)" $root/usr/bin/probe
 echo 'export CORTEN_TEST_SLOW=10' > $root/etc/test-environment
+[ -z "${CORTEN_VM_TESTS:-}" ] || echo "export CORTEN_VM_TESTS='$CORTEN_VM_TESTS'" >> $root/etc/test-environment
 pack $root
 
 bad=0
