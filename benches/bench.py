@@ -213,6 +213,7 @@ def many():
     times = {"create": [], "start": [], "list": [], "delete": []}
     with Runtimes() as runtimes:
         names = [f"bench-{os.getpid()}-many-{number}" for number in range(MANY)]
+        kernel = [timed_floor(bundle) for _ in range(MANY // 20)]
         for number, name in enumerate(names):
             runtimes.left.append(("corten", name))
             times["create"].append(timed(runtimes.words("corten", "create", "--bundle", bundle, name)))
@@ -220,6 +221,7 @@ def many():
             if (number + 1) % (MANY // 10) == 0:
                 listed = statistics.median(timed(runtimes.words("corten", "list", "--format=json")) for _ in range(9))
                 times["list"].append(listed / (number + 1))
+        kernel += [timed_floor(bundle) for _ in range(MANY // 20)]
         for name in reversed(names):
             pid = runtimes.init("corten", name)
             os.kill(pid, signal.SIGKILL)
@@ -229,9 +231,18 @@ def many():
     some = MANY // 20
     flat(f"create + start of {MANY} containers", [create + start for create, start in zip(times["create"], times["start"])], some, 1.2)
     flat("`create` among them", times["create"], some, 1.2)
+    # What the kernel alone takes longer for: the same system calls, with and without the others there.
+    first, last = statistics.median(kernel[:some]), statistics.median(kernel[some:])
+    rows.append(f"| the floor program beside them / without them | {last / first:.2f} | {last * 1e3:.2f} ms / {first * 1e3:.2f} ms | | |")
     # The first of these deletes had all the others beside it.
     flat("`delete` among them", times["delete"][::-1], some, 1.2)
     flat("`list` of them, for each", times["list"], 1, 1.2)
+
+
+def timed_floor(bundle):
+    """Seconds of the floor program, whose work depends on nothing but the kernel."""
+    name = f"bench-{os.getpid()}-{time.monotonic_ns()}"
+    return timed([f"{OUT}/floor", f"{bundle}/rootfs", name])
 
 
 def flat(what, seconds, some, limit):

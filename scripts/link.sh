@@ -34,7 +34,9 @@ case " $* ${words[*]} " in
             BEGIN { while ((getline line < hot) > 0) rank[line] = ++count }
             { name = $0; sub(/\.llvm\.[0-9]+$/, "", name); sub(/17h[0-9a-f]+E$/, "", name)
               gsub(/Cs[0-9a-zA-Z]+_/, "C", name) }
-            name in rank { print rank[name], $0 }' | sort -n | cut -d" " -f2 > "$order"
+            name in rank { print rank[name], $0; next }
+            # Those of libc, which is in an archive, are what the list says.
+            END { for (name in rank) if (name !~ /^_[RZ]/) print rank[name], name }' | sort -n | cut -d" " -f2 > "$order"
         arguments+=("-B$lld" -fuse-ld=lld "-Wl,--symbol-ordering-file=$order" -Wl,--no-warn-symbol-ordering)
     fi
     ;;

@@ -14,4 +14,4 @@ if [ "$(uname -m)" != x86_64 ] || { [ ! -d "$(rustc --print sysroot)/lib/rustlib
     echo "release: built for $target: without musl, every command starts a little later" >&2
 fi
 cargo build --quiet --release --target "$target"
-ln -f "target/$target/release/corten" target/corten
+install -m 755 "target/$target/release/corten" target/corten

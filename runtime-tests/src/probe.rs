@@ -66,8 +66,14 @@ fn ioctl(request: &str) -> String {
 fn notify(texts: &[&str]) {
     let socket = std::os::unix::net::UnixDatagram::unbound().expect("socket");
     let address = std::env::var("NOTIFY_SOCKET").expect("NOTIFY_SOCKET");
+    let mut was_ready = false;
     for text in texts {
-        socket.send_to(text.as_bytes(), &address).expect("send");
+        match socket.send_to(text.as_bytes(), &address) {
+            // Nobody need listen any more once it was told.
+            Err(error) if was_ready && error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+            sent => drop(sent.expect("send")),
+        }
+        was_ready |= text.split('\n').any(|line| line == "READY=1");
     }
     wait_forever();
 }

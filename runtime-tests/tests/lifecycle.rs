@@ -355,8 +355,11 @@ fn init_does_not_die_with_the_command_that_made_it() {
     let bundle = fixture.bundle().args(["/probe", "trap", "SIGTERM", "0"]);
     let mut lines = bundle.started();
     assert_eq!(lines.next_line(), "ready");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", bundle.pid())).unwrap();
-    assert!(status.contains("State:\tS"), "{status}");
+    let status = format!("/proc/{}/status", bundle.pid());
+    // It has yet to fall asleep after it said so.
+    events::eventually("init that waits", || {
+        std::fs::read_to_string(&status).unwrap().contains("State:\tS").then_some(())
+    });
 }
 
 #[test]

@@ -268,7 +268,7 @@ fn warnings_of_the_containers_side_reach_the_log() {
     let fixture = Fixture::new();
     let log = fixture.path().join("log.json");
     let bundle = fixture.bundle().script("exit 0");
-    let options = ["-e", "trace=keyctl,openat", "-e", "inject=keyctl:error=ENOSYS"];
+    let options = ["-e", "trace=keyctl,open,openat", "-e", "inject=keyctl:error=ENOSYS"];
     let (outcome, trace) = traced(&fixture, &options, &log, &bundle);
     assert_eq!(outcome.ok().stderr, "");
     let text = std::fs::read_to_string(&log).unwrap();

@@ -40,8 +40,9 @@ impl Kind for NotifyError {
     }
 }
 
-/// How long a process may take from announcing its filter to having loaded it.
-const LOAD_MS: u32 = 10_000;
+/// How long a process may take from announcing its filter to having loaded it. On a starved machine a wait for RCU alone was
+/// seen to take 10 s.
+const LOAD_MS: u32 = 60_000;
 
 /// Takes the descriptor of a filter that `process` announced and is about to load: such a filter keeps the process
 /// from sending it. The process then stops at its next call until somebody answers.

@@ -99,6 +99,9 @@ pub fn compile(profile: &LinuxSeccomp, kept: Option<&Path>) -> Result<Option<Pro
 fn build(profile: &LinuxSeccomp, rules: &[LinuxSyscall]) -> Result<Vec<Instruction>, SecurityError> {
     let default = default_action(profile)?;
     let mut filter = ScmpFilterContext::new(default).map_err(failed("the default action"))?;
+    // A binary tree of the calls' numbers. The kernel tries a filter on each call of each architecture when it loads it, to cache
+    // what is always allowed: 1 ms with docker's profile as a list.
+    filter.set_ctl_optimize(2).map_err(failed("the order of its rules"))?;
     // no_new_privs is process.noNewPrivileges' business; the attribute matters for seccomp_load(3) only,
     // which is not called, but an exported program is the same with the attribute left alone.
     for arch in profile.architectures().iter().flatten() {
