@@ -1,6 +1,7 @@
 //! The seccomp profile: compiled by libseccomp on the host's side, loaded by the container's process.
 mod cache;
 mod enosys;
+mod ranges;
 
 use super::SecurityError;
 use crate::sys::SysError;
@@ -95,13 +96,20 @@ pub fn compile(profile: &LinuxSeccomp, kept: Option<&Path>) -> Result<Option<Pro
     }))
 }
 
-/// The program, made by libseccomp.
+/// The program, made by libseccomp and then by us.
 fn build(profile: &LinuxSeccomp, rules: &[LinuxSyscall]) -> Result<Vec<Instruction>, SecurityError> {
+    let long = long(profile, rules)?;
+    let instructions = ranges::shorten(&long).unwrap_or(long);
+    if instructions.len() > kernel::MAX_INSTRUCTIONS {
+        return Err(SecurityError::TooLong { instructions: instructions.len() });
+    }
+    Ok(instructions)
+}
+
+/// The program as libseccomp makes it, and what answers calls that are newer than the profile.
+fn long(profile: &LinuxSeccomp, rules: &[LinuxSyscall]) -> Result<Vec<Instruction>, SecurityError> {
     let default = default_action(profile)?;
     let mut filter = ScmpFilterContext::new(default).map_err(failed("the default action"))?;
-    // A binary tree of the calls' numbers. The kernel tries a filter on each call of each architecture when it loads it, to cache
-    // what is always allowed: 1 ms with docker's profile as a list.
-    filter.set_ctl_optimize(2).map_err(failed("the order of its rules"))?;
     // no_new_privs is process.noNewPrivileges' business; the attribute matters for seccomp_load(3) only,
     // which is not called, but an exported program is the same with the attribute left alone.
     for arch in profile.architectures().iter().flatten() {
@@ -112,9 +120,6 @@ fn build(profile: &LinuxSeccomp, rules: &[LinuxSyscall]) -> Result<Vec<Instructi
     }
     let mut instructions = export(&filter)?;
     enosys::prepend(profile, &mut instructions);
-    if instructions.len() > kernel::MAX_INSTRUCTIONS {
-        return Err(SecurityError::TooLong { instructions: instructions.len() });
-    }
     Ok(instructions)
 }
 

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 /// Changes whenever the same profile compiles to another program.
-const FORM: &str = concat!("corten seccomp 4 ", env!("CARGO_PKG_VERSION"), " ");
+const FORM: &str = concat!("corten seccomp 5 ", env!("CARGO_PKG_VERSION"), " ");
 /// Bytes of a digest.
 const DIGEST: usize = 32;
 /// Profiles are few: the default one for each set of capabilities in use. With more than these all are forgotten.

@@ -1,4 +1,5 @@
 use super::*;
+use serde_json::json;
 
 /// Runs a classic BPF program on a system call, as the kernel would (only what libseccomp emits).
 fn run(program: &[Instruction], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -155,4 +156,84 @@ fn bad_values_name_their_field() {
         text(r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 65536}"#),
         "linux.seccomp.defaultErrnoRet: is above 65535"
     );
+}
+
+/// A rule of a random profile: calls with neighbouring numbers, action, and a condition on the first argument.
+fn any_rule() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {
+    use proptest::prelude::*;
+    let actions =
+        ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_NOTIFY", "SCMP_ACT_LOG"];
+    let operators = ["SCMP_CMP_EQ", "SCMP_CMP_NE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
+    let values = vec![0_u64, 8, 0xffff_ffff, 1 << 40];
+    let condition = (prop::sample::select(operators.to_vec()), prop::sample::select(values));
+    let action = prop::sample::select(actions.to_vec());
+    (0..330_i32, 1..90_i32, action, prop::option::weighted(0.3, condition)).prop_map(
+        |(first, count, action, condition)| {
+            let names: Vec<String> = (first..first + count)
+                .filter_map(|number| ScmpSyscall::from(number).get_name().ok())
+                .collect();
+            let args: Vec<_> = condition
+                .map(|(op, value)| json!({"index": 0, "value": value, "valueTwo": 8, "op": op}))
+                .into_iter()
+                .collect();
+            json!({"names": names, "action": action, "args": args})
+        },
+    )
+}
+
+/// Both programs on every call that is near a number of theirs, on architectures that the profile has and has not.
+fn assert_same(long: &[Instruction], short: &[Instruction]) {
+    let near = |k: u32| [k.wrapping_sub(1), k, k.wrapping_add(1)];
+    let mut numbers: Vec<u32> = long.iter().flat_map(|one| near(one.k)).chain(0..1200).collect();
+    numbers.extend((0..1200).map(|number| 0x4000_0000 + number));
+    numbers.sort_unstable();
+    numbers.dedup();
+    for arch in [X86_64, 0x4000_0003, 0xc000_00b7, 0, u32::MAX] {
+        for number in &numbers {
+            for first in [0, 8, 9, 0xffff_ffff, 1 << 40, u64::MAX] {
+                let call = [first, 0, 0, 0, 0, 0];
+                let answers = (run(long, arch, *number, call), run(short, arch, *number, call));
+                assert_eq!(answers.0, answers.1, "arch {arch:#x}, call {number:#x}, argument {first:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shorter_program_answers_as_the_long_one() {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+    let defaults = ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_NOTIFY"];
+    let archs = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"];
+    let profiles = (
+        prop::sample::select(defaults.to_vec()),
+        prop::sample::subsequence(archs.to_vec(), 0..=4),
+        prop::collection::vec(any_rule(), 0..8),
+    );
+    let shortened = std::cell::Cell::new(0);
+    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let result = runner.run(&profiles, |(default, archs, rules)| {
+        let json = json!({"defaultAction": default, "architectures": archs, "syscalls": rules});
+        let profile: LinuxSeccomp = serde_json::from_value(json).expect("a profile");
+        // libseccomp refuses two rules that contradict.
+        let Ok(long) = long(&profile, profile.syscalls().as_deref().unwrap_or_default()) else {
+            return Ok(());
+        };
+        assert_same(&long, &ranges::by_ranges(&long).expect("libseccomp's programs are understood"));
+        shortened.set(shortened.get() + u32::from(ranges::shorten(&long).is_some()));
+        Ok(())
+    });
+    result.expect("equal");
+    assert!(shortened.get() > 20, "{} of 60 were shortened", shortened.get());
+}
+
+#[test]
+fn what_is_not_understood_is_left_as_it_is() {
+    let and = Instruction { code: 0x54, jt: 0, jf: 0, k: 3 };
+    let load = Instruction { code: 0x20, jt: 0, jf: 0, k: 0 };
+    let answer = Instruction { code: 0x06, jt: 0, jf: 0, k: ALLOW };
+    assert_eq!(ranges::shorten(&[load, and, answer, answer, answer]), None, "arithmetic on the number");
+    assert_eq!(ranges::shorten(&[load, answer]), None, "it is short");
+    assert_eq!(ranges::shorten(&[load]), None, "it has no end");
+    assert_eq!(ranges::shorten(&[]), None);
 }
