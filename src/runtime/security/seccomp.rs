@@ -1,4 +1,5 @@
 //! The seccomp profile: compiled by libseccomp on the host's side, loaded by the container's process.
+mod bpf;
 mod cache;
 mod enosys;
 mod ranges;

@@ -3,21 +3,12 @@
 //! A profile that answers unknown calls with EPERM breaks programs that try a new call and fall back to an
 //! old one on ENOSYS (glibc with clone3, faccessat2). So calls with a number above every one that the
 //! profile names get ENOSYS, by a stub before libseccomp's program; runc has the same stub.
+use super::bpf::{
+    JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_OR_EQUAL, LOAD, OFFSET_ARCH, OFFSET_NR, RETURN, op,
+};
 use crate::sys::seccomp::Instruction;
 use libseccomp::{ScmpArch, ScmpSyscall};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
-
-/// Offsets in `struct seccomp_data` (linux/seccomp.h).
-const OFFSET_NR: u32 = 0;
-const OFFSET_ARCH: u32 = 4;
-
-/// BPF opcodes (linux/bpf_common.h): load a word, jumps on a constant, return a constant.
-const LOAD: u16 = 0x20;
-const JUMP: u16 = 0x05;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
-const JUMP_GREATER_OR_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
 
 const ENOSYS: u32 = nix::errno::Errno::ENOSYS as u32;
 
@@ -96,10 +87,6 @@ fn audit_arch(arch: ScmpArch) -> Option<u32> {
         ScmpArch::Loongarch64 => 0xc000_0102,
         _ => return None,
     })
-}
-
-fn op(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
-    Instruction { code, jt, jf, k }
 }
 
 /// ```text

@@ -7,20 +7,12 @@
 //! What a program answers is found by running it on each architecture that it compares with and on each number next to one that it
 //! compares with: between two of these nothing that it compares can change. Where it looks at anything else than architecture and
 //! number, its own instructions go on. A program that does anything else before is left as it is.
+use super::bpf::{
+    JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_OR_EQUAL, LOAD, OFFSET_ARCH, OFFSET_NR, RETURN, op,
+};
 use crate::sys::seccomp::Instruction;
 use std::collections::BTreeSet;
 
-/// Offsets in `struct seccomp_data` (linux/seccomp.h).
-const OFFSET_NR: u32 = 0;
-const OFFSET_ARCH: u32 = 4;
-
-/// BPF opcodes (linux/bpf_common.h): load a word, jump, jumps on a constant, return a constant.
-const LOAD: u16 = 0x20;
-const JUMP: u16 = 0x05;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
-const JUMP_GREATER_OR_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
 /// The bits of an opcode that hold its class, and two of the classes.
 const CLASS: u16 = 0x07;
 const CLASS_JUMP: u16 = 0x05;
@@ -69,30 +61,23 @@ pub(super) fn by_ranges(program: &[Instruction]) -> Option<Vec<Instruction>> {
     };
     // All other architectures are the same to it: it only asks whether it is one of these.
     let other = ranges((0..=u32::MAX).find(|arch| !constants.archs.contains(arch))?)?;
-    let mut pieces = vec![Piece::New(op(LOAD, OFFSET_ARCH))];
+    let mut pieces = vec![Piece::New(op(LOAD, OFFSET_ARCH, 0, 0))];
     for arch in &constants.archs {
         let own = ranges(*arch)?;
         if own == other {
             continue;
         }
         let body = body(&own)?;
-        pieces.extend([
-            Piece::New(Instruction { jt: 1, ..op(JUMP_EQUAL, *arch) }),
-            Piece::New(jump(body.len())?),
-        ]);
+        pieces.extend([Piece::New(op(JUMP_EQUAL, *arch, 1, 0)), Piece::New(jump(body.len())?)]);
         pieces.extend(body);
     }
     pieces.extend(body(&other)?);
     link(program, &pieces)
 }
 
-fn op(code: u16, k: u32) -> Instruction {
-    Instruction { code, jt: 0, jf: 0, k }
-}
-
 /// Over `distance` instructions.
 fn jump(distance: usize) -> Option<Instruction> {
-    Some(op(JUMP, u32::try_from(distance).ok()?))
+    Some(op(JUMP, u32::try_from(distance).ok()?, 0, 0))
 }
 
 /// Where the instruction at `place` may lead.
@@ -188,7 +173,7 @@ fn outcome(program: &[Instruction], arch: u32, number: u32) -> Option<Outcome> {
 fn body(ranges: &[Range]) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     if ranges.len() > 1 {
-        pieces.push(Piece::New(op(LOAD, OFFSET_NR)));
+        pieces.push(Piece::New(op(LOAD, OFFSET_NR, 0, 0)));
     }
     pieces.extend(tree(ranges)?);
     Some(pieces)
@@ -203,7 +188,7 @@ fn tree(ranges: &[Range]) -> Option<Vec<Piece>> {
     let (lower, upper) = match ranges {
         [] => return None,
         [Range { outcome: Outcome::Answer(answer), .. }] => {
-            return Some(vec![Piece::New(op(RETURN, *answer))]);
+            return Some(vec![Piece::New(op(RETURN, *answer, 0, 0))]);
         }
         [Range { outcome: Outcome::GoOn(place), .. }] => return Some(vec![Piece::ToOld(*place)]),
         more => more.split_at(more.len() / 2),
@@ -212,12 +197,10 @@ fn tree(ranges: &[Range]) -> Option<Vec<Piece>> {
     let (lower, upper) = (tree(lower)?, tree(upper)?);
     let mut pieces = Vec::with_capacity(lower.len() + upper.len() + 2);
     match u8::try_from(lower.len()) {
-        Ok(over) => pieces.push(Piece::New(Instruction { jt: over, ..op(JUMP_GREATER_OR_EQUAL, first) })),
+        Ok(over) => pieces.push(Piece::New(op(JUMP_GREATER_OR_EQUAL, first, over, 0))),
         // A condition has one byte for its distance.
-        Err(_) => pieces.extend([
-            Piece::New(Instruction { jf: 1, ..op(JUMP_GREATER_OR_EQUAL, first) }),
-            Piece::New(jump(lower.len())?),
-        ]),
+        Err(_) => pieces
+            .extend([Piece::New(op(JUMP_GREATER_OR_EQUAL, first, 0, 1)), Piece::New(jump(lower.len())?)]),
     }
     pieces.extend(lower);
     pieces.extend(upper);
