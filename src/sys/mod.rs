@@ -4,6 +4,8 @@
 //! call, the object and the errno ([`SysError`]).
 #![allow(unsafe_code)]
 
+#[cfg(target_env = "musl")]
+pub mod allocator;
 pub mod appear;
 pub mod background;
 pub mod bpf;
