@@ -15,6 +15,9 @@ gcc -O2 -static -o target/bench/peak benches/peak.c
 # lists a controller, finds an empty list.
 : > target/bench/empty
 export CORTEN=$PWD/target/corten
+# As after a boot: how a file came into the page cache decides how much of it is resident (docs/performance.md).
+sync target/corten
+for program in target/corten /usr/bin/crun; do dd if=$program iflag=nocache count=0 status=none; done
 exec unshare --mount --propagation private bash -c '
     controllers=/sys/fs/cgroup/unified/cgroup.controllers
     [ ! -e $controllers ] || mount --bind target/bench/empty $controllers
