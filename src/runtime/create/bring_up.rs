@@ -8,7 +8,7 @@ use super::{CreateError, CreateRequest, Half, StartMode, Stdio};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::{self, HookError, Phase};
 use crate::runtime::launch::{Child, LaunchError};
-use crate::runtime::notify;
+use crate::runtime::notify::{self, NotifyError};
 use crate::runtime::plan::Plan;
 use crate::runtime::protocol::{ToChild, ToParent};
 use crate::runtime::start::log;
@@ -93,20 +93,20 @@ fn converse(
             (ToParent::Log { level, message }, _) => log(&level, &message),
             (ToParent::Failed(failure), _) => return Err(LaunchError::Container(failure).into()),
             (ToParent::Ready, _) => return Ok(console),
-            (ToParent::Listener, Some(fd)) => {
-                let program = plan.process.security.seccomp.as_ref();
-                let listener = program.and_then(|program| program.listener.as_ref());
-                notify::send(listener, &half.state, Status::Creating, child.pid, &fd)?;
-            }
+            (ToParent::Listener, Some(fd)) => hand_over(half, plan, child, &fd)?,
             (ToParent::ListenerAt { number }, _) => {
-                let fd = notify::fetch(half.state.init, number)?;
-                let program = plan.process.security.seccomp.as_ref();
-                let listener = program.and_then(|program| program.listener.as_ref());
-                notify::send(listener, &half.state, Status::Creating, child.pid, &fd)?;
+                hand_over(half, plan, child, &notify::fetch(half.state.init, number)?)?;
             }
             (ToParent::Console | ToParent::Listener | ToParent::Listening | ToParent::Staged { .. }, _) => {}
         }
     }
+}
+
+/// Gives the listener of init's filter to the agent that the profile names.
+fn hand_over(half: &Half, plan: &Plan, child: &Child, listener: &OwnedFd) -> Result<(), NotifyError> {
+    let program = plan.process.security.seccomp.as_ref();
+    let agent = program.and_then(|program| program.listener.as_ref());
+    notify::send(agent, &half.state, Status::Creating, child.pid, listener)
 }
 
 /// The likeliest reason for which init was killed while it was set up.
