@@ -140,7 +140,7 @@ fn id(id: &Digest, whole: bool) -> String {
 }
 
 /// Three digits and a decimal unit, as Docker prints.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if bytes < 1000 {
         return format!("{bytes}B");

@@ -14,7 +14,9 @@ mod connection;
 pub mod container;
 pub mod create;
 pub mod delete;
+pub mod df;
 pub mod exec;
+pub mod fsck;
 pub mod images;
 pub mod info;
 pub mod inspect;
@@ -24,6 +26,7 @@ pub mod logs;
 pub mod monitor;
 pub mod oci;
 mod output;
+pub mod prune;
 pub mod ps;
 pub mod pull;
 pub mod rmi;
@@ -57,6 +60,9 @@ enum Verb {
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
+    Prune(prune::PruneArgs),
+    Df(df::DfArgs),
+    Fsck(fsck::FsckArgs),
     Create(create::CreateArgs),
     Start(start::StartArgs),
     Exec(exec::ExecArgs),
@@ -138,7 +144,10 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
         Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),
         Verb::Load(args) => load::run(args, &context.engine.root).map(|()| 0),
         Verb::Images(args) => images::run(args, &context.engine.root).map(|()| 0),
-        Verb::Rmi(args) => rmi::run(args, &context.engine.root).map(|()| 0),
+        Verb::Rmi(args) => rmi::run(args, context),
+        Verb::Prune(args) => prune::run(args, context),
+        Verb::Df(args) => df::run(args, context),
+        Verb::Fsck(args) => fsck::run(args, context),
         Verb::Create(args) => create::run(args, context),
         Verb::Start(args) => start::run(args, context),
         Verb::Exec(args) => exec::run(args, context),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 pub mod attach;
 pub mod client;
 pub mod create;
+pub mod disk;
 pub mod error;
 pub mod exec;
 pub mod exit_code;
