@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 
 mod collect;
 mod content;
+mod describe;
 mod error;
 mod import;
 mod index;
