@@ -1,5 +1,5 @@
 //! What is known of an image's parts, and its names.
-use super::{Image, Result, Store, index, layer};
+use super::{Image, Result, Store, StoreError, index, layer};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Config, Manifest};
 use crate::image::reference::Reference;
@@ -33,27 +33,29 @@ impl Store {
     /// Takes names of an image away, or all of them; the image stays, without a name if it has none left.
     ///
     /// # Errors
-    /// [`StoreError::NoImage`](super::StoreError::NoImage), also for a name that is another image's.
+    /// [`StoreError::NoImage`], also for a name that is another image's.
     pub fn untag(&self, name_or_id: &str, names: &[Reference]) -> Result<Vec<Reference>> {
-        let entries = index::read(self)?;
-        let digest = index::find(self, &entries, name_or_id)?.descriptor.digest;
-        let of_image = |name: &Reference| {
-            entries.iter().any(|entry| entry.name.as_ref() == Some(name) && entry.descriptor.digest == digest)
-        };
-        let names: Vec<Reference> = match names {
-            [] => entries
+        let mut gone: Vec<Reference> = names.to_vec();
+        index::change(self, |entries| {
+            let digest = index::find(self, entries, name_or_id)?.descriptor.digest;
+            let own: Vec<Reference> = entries
                 .iter()
                 .filter(|entry| entry.descriptor.digest == digest)
                 .filter_map(|entry| entry.name.clone())
-                .collect(),
-            names => names.to_vec(),
-        };
-        if let Some(strange) = names.iter().find(|name| !of_image(name)) {
-            return Err(super::StoreError::NoImage { name: strange.to_string() });
-        }
-        for name in &names {
-            index::forget_name(self, name)?;
-        }
-        Ok(names)
+                .collect();
+            if let Some(strange) = gone.iter().find(|name| !own.contains(name)) {
+                return Err(StoreError::NoImage { name: strange.to_string() });
+            }
+            if gone.is_empty() {
+                gone = own;
+            }
+            for name in &gone {
+                if let Some(at) = entries.iter().position(|entry| entry.name.as_ref() == Some(name)) {
+                    index::unname(entries, at);
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(gone)
     }
 }
