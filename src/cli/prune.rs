@@ -1,8 +1,8 @@
 //! `corten prune`
+use super::Context;
 use super::images::size;
 use super::logs::parse_since;
 use super::output::stdout;
-use super::Context;
 use crate::engine::timestamp::Timestamp;
 use crate::image::store::{Object, Prune, Pruned};
 use anyhow::bail;
@@ -107,7 +107,9 @@ fn until(filters: &[String], now: Timestamp) -> anyhow::Result<Option<Timestamp>
             bail!("invalid value {filter:?} for --filter: only until=TIME is known");
         };
         let Some(time) = parse_since(text, now) else {
-            bail!("invalid value {filter:?} for --filter: it is until= and a time, or how long ago, as until=24h");
+            bail!(
+                "invalid value {filter:?} for --filter: it is until= and a time, or how long ago, as until=24h"
+            );
         };
         // Of several all must let an image go.
         until = Some(until.map_or(time, |earlier| earlier.min(time)));
@@ -124,7 +126,8 @@ mod tests {
     fn filters() {
         let now = Timestamp::from_unix(Duration::from_secs(10_000));
         let at = |filters: &[&str]| {
-            until(&filters.iter().map(ToString::to_string).collect::<Vec<_>>(), now).map_err(|e| e.to_string())
+            until(&filters.iter().map(ToString::to_string).collect::<Vec<_>>(), now)
+                .map_err(|e| e.to_string())
         };
         let seconds = |seconds| Ok(Some(Timestamp::from_unix(Duration::from_secs(seconds))));
         assert_eq!(at(&[]), Ok(None));

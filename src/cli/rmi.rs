@@ -42,7 +42,10 @@ fn with_names(error: StoreError, context: &Context) -> StoreError {
         StoreError::InUse { name, holders } => {
             let named = |id: String| {
                 let record = Id::parse(&id).and_then(|id| context.engine.record(&id).ok().flatten());
-                record.map_or_else(|| id.clone(), |record| format!("{} ({})", record.name, &id[..12.min(id.len())]))
+                record.map_or_else(
+                    || id.clone(),
+                    |record| format!("{} ({})", record.name, &id[..12.min(id.len())]),
+                )
             };
             StoreError::InUse { name, holders: holders.into_iter().map(named).collect() }
         }

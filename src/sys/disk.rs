@@ -119,14 +119,8 @@ mod tests {
         let alone = used(parent.as_fd(), Path::new("top"), u64::MAX).unwrap();
         assert_eq!(alone.inodes, 4);
         assert!(alone.bytes >= 10_000, "{alone:?}");
-        nix::unistd::linkat(
-            &parent,
-            "top/a/b/c",
-            &parent,
-            "top/d",
-            nix::unistd::LinkatFlags::empty(),
-        )
-        .unwrap();
+        nix::unistd::linkat(&parent, "top/a/b/c", &parent, "top/d", nix::unistd::LinkatFlags::empty())
+            .unwrap();
         std::os::unix::fs::symlink("/usr", top.join("link")).unwrap();
         let linked = used(parent.as_fd(), Path::new("top"), u64::MAX).unwrap();
         assert_eq!(linked.inodes, 5);

@@ -16,7 +16,10 @@ pub struct Prune<'a> {
 
 impl std::fmt::Debug for Prune<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prune").field("all", &self.all).field("dry_run", &self.dry_run).finish_non_exhaustive()
+        f.debug_struct("Prune")
+            .field("all", &self.all)
+            .field("dry_run", &self.dry_run)
+            .finish_non_exhaustive()
     }
 }
 

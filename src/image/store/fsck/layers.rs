@@ -31,7 +31,8 @@ impl Check<'_> {
             self.report.layers += 1;
             if let Some(problem) = self.record(&chain_id, None)? {
                 let holders = held.get(&chain_id).map_or(&[][..], Vec::as_slice);
-                let outcome = if self.fsck.repair { self.drop_layer(&chain_id, holders)? } else { Outcome::Found };
+                let outcome =
+                    if self.fsck.repair { self.drop_layer(&chain_id, holders)? } else { Outcome::Found };
                 self.find(Subject::Object(Object::Layer(chain_id)), problem, outcome);
             }
         }

@@ -39,7 +39,10 @@ pub struct Fsck<'a> {
 
 impl std::fmt::Debug for Fsck<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fsck").field("repair", &self.repair).field("contents", &self.contents).finish_non_exhaustive()
+        f.debug_struct("Fsck")
+            .field("repair", &self.repair)
+            .field("contents", &self.contents)
+            .finish_non_exhaustive()
     }
 }
 
@@ -49,9 +52,14 @@ impl std::fmt::Debug for Fsck<'_> {
 pub enum Subject {
     Object(Object),
     /// `index.json` of the content.
-    Index { kind: &'static str },
+    Index {
+        kind: &'static str,
+    },
     /// What a container holds.
-    Lease { kind: &'static str, id: String },
+    Lease {
+        kind: &'static str,
+        id: String,
+    },
 }
 
 impl std::fmt::Display for Subject {
@@ -163,8 +171,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Busy`] if it should repair while an import runs.
     pub fn fsck(&self, fsck: &Fsck<'_>) -> Result<Report> {
-        let import =
-            if fsck.repair { Import::alone(self)?.ok_or(StoreError::Busy)? } else { self.import()? };
+        let import = if fsck.repair { Import::alone(self)?.ok_or(StoreError::Busy)? } else { self.import()? };
         let mut check =
             Check { store: self, import: &import, fsck, report: Report::default(), bad: HashSet::new() };
         check.blobs()?;
