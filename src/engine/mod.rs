@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 pub mod attach;
 pub mod client;
+pub mod commit;
 pub mod create;
 pub mod disk;
 pub mod error;

@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 mod collect;
 mod compare;
 mod content;
+mod describe;
 mod df;
 mod error;
 mod fsck;
