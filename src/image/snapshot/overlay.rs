@@ -18,7 +18,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// The longest value that fsconfig(2) takes.
@@ -199,6 +199,7 @@ fn classic_in_own_namespace(stack: &Stack<'_>) -> Result<OwnedFd, SnapshotError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     /// Layers, an upper and a work directory on a file system that can carry an overlay; `None` where this
     /// process may not mount.
