@@ -6,4 +6,5 @@ mod exits;
 mod life;
 mod options;
 mod terminal;
+mod verbs;
 mod world;

@@ -111,12 +111,31 @@ pub(super) fn roots(store: &Store) -> Result<Vec<Descriptor>> {
         .collect()
 }
 
-/// Points `name` to `descriptor`. The image that had the name keeps an entry without one.
-pub(super) fn set(store: &Store, name: Option<&Reference>, descriptor: &Descriptor) -> Result<()> {
+/// Whether a name may be taken away from another image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The other image keeps an entry without it.
+    Move,
+    /// [`StoreError::NameTaken`].
+    Refuse,
+}
+
+/// Points `name` to `descriptor`.
+pub(super) fn set(
+    store: &Store,
+    name: Option<&Reference>,
+    descriptor: &Descriptor,
+    policy: Taken,
+) -> Result<()> {
+    let mut refused = None;
     change(store, |entries| {
         let taken = |entry: &Entry| name.is_some() && entry.name.as_ref() == name;
         if let Some(old) = entries.iter().position(taken) {
             if entries[old].descriptor.digest == descriptor.digest {
+                return false;
+            }
+            if policy == Taken::Refuse {
+                refused = entries[old].name.clone();
                 return false;
             }
             unname(entries, old);
@@ -129,7 +148,11 @@ pub(super) fn set(store: &Store, name: Option<&Reference>, descriptor: &Descript
         entries.retain(|entry| !(same(entry) && entry.name.is_none()));
         entries.push(Entry { name: name.cloned(), descriptor: descriptor.clone() });
         true
-    })
+    })?;
+    match refused {
+        Some(name) => Err(StoreError::NameTaken { name: Box::new(name) }),
+        None => Ok(()),
+    }
 }
 
 /// Takes the name of `entries[at]` away; the entry goes too if its manifest has another one.

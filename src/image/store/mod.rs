@@ -51,6 +51,7 @@ mod usage;
 pub use content::BlobWriter;
 pub use error::StoreError;
 pub use import::Import;
+pub use index::Taken;
 pub use layer::{Slot, StagingLayer};
 pub use remove::Removal;
 pub use usage::Usage;
