@@ -35,7 +35,7 @@ pub fn run(args: &ImageArgs, context: &Context) -> anyhow::Result<u8> {
         Verb::Load(args) => load::run(args, root),
         Verb::Ls(args) => images::run(args, root),
         Verb::Pull(args) => pull::run(args, root),
-        Verb::Rm(args) => rmi::run(args, root),
+        Verb::Rm(args) => return rmi::run(args, context),
         Verb::Save(args) => save::run(args, context),
         Verb::Tag(args) => tag::run(args, context),
         Verb::Untag(args) => tag::untag(args, context),

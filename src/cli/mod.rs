@@ -16,8 +16,10 @@ mod connection;
 pub mod container;
 pub mod create;
 pub mod delete;
+pub mod df;
 pub mod diff;
 pub mod exec;
+pub mod fsck;
 pub mod history;
 pub mod image;
 mod image_filter;
@@ -30,6 +32,7 @@ pub mod logs;
 pub mod monitor;
 pub mod oci;
 mod output;
+pub mod prune;
 pub mod ps;
 pub mod pull;
 pub mod rmi;
@@ -66,6 +69,9 @@ enum Verb {
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
+    Prune(prune::PruneArgs),
+    Df(df::DfArgs),
+    Fsck(fsck::FsckArgs),
     Tag(tag::TagArgs),
     Untag(tag::UntagArgs),
     Save(save::SaveArgs),
@@ -157,7 +163,10 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
         Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),
         Verb::Load(args) => load::run(args, &context.engine.root).map(|()| 0),
         Verb::Images(args) => images::run(args, &context.engine.root).map(|()| 0),
-        Verb::Rmi(args) => rmi::run(args, &context.engine.root).map(|()| 0),
+        Verb::Rmi(args) => rmi::run(args, context),
+        Verb::Prune(args) => prune::run(args, context),
+        Verb::Df(args) => df::run(args, context),
+        Verb::Fsck(args) => fsck::run(args, context),
         Verb::Tag(args) => tag::run(args, context).map(|()| 0),
         Verb::Untag(args) => tag::untag(args, context).map(|()| 0),
         Verb::Save(args) => save::run(args, context).map(|()| 0),

@@ -66,6 +66,9 @@ pub enum StoreError {
     /// Containers still use it.
     #[error("image {name} is used by container {}", holders.join(", "))]
     InUse { name: String, holders: Vec<String> },
+    /// A repair needs the store for itself.
+    #[error("a pull, a load or another repair is using the image store: try again when it has ended")]
+    Busy,
     /// `rmi ID` of an image with several names.
     #[error("image {id} has several names ({}): remove them one by one, or force", names.join(", "))]
     SeveralNames { id: Digest, names: Vec<String> },
@@ -100,7 +103,9 @@ impl Kind for StoreError {
                 ErrorKind::InvalidInput
             }
             StoreError::NameTaken { .. } => ErrorKind::AlreadyExists,
-            StoreError::InUse { .. } | StoreError::SeveralNames { .. } => ErrorKind::WrongState,
+            StoreError::InUse { .. } | StoreError::SeveralNames { .. } | StoreError::Busy => {
+                ErrorKind::WrongState
+            }
             StoreError::Manifest { source, .. } => source.kind(),
         }
     }
