@@ -12,13 +12,17 @@ pub mod bpf;
 pub mod caps;
 pub mod classic_mount;
 pub mod clock;
+pub mod dirents;
 #[cfg(target_arch = "x86_64")]
 pub mod entry;
 pub mod error;
 pub mod eventfd;
 pub mod exe;
 pub mod host;
+#[cfg(target_arch = "x86_64")]
+pub mod inflate;
 pub mod keyring;
+pub mod landlock;
 pub mod link;
 pub mod lock;
 pub mod mount;
