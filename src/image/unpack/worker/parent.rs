@@ -1,5 +1,7 @@
 //! The side of whoever wants a layer.
-use super::{FDS_MAX, Reply, Request, Told, VERB, WorkerError, borrow, hear, printable, say};
+#[cfg(not(test))]
+use super::VERB;
+use super::{FDS_MAX, Reply, Request, Told, WorkerError, borrow, hear, printable, say};
 use crate::image::digest::Digest;
 use crate::image::manifest::Compression;
 use crate::image::unpack::decode::DecodeError;
@@ -9,7 +11,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
+#[cfg(not(test))]
+use std::process::{Command, Stdio};
 
 /// What passes through the pipe at once, and what the pipe holds.
 const PIPE: usize = 1 << 20;
@@ -25,6 +29,7 @@ pub(in crate::image::unpack) struct Worker {
 /// Where the other side runs. Test programs have no verbs, so there it is a thread.
 #[derive(Debug)]
 enum Process {
+    #[cfg_attr(test, expect(dead_code, reason = "test programs have no verbs"))]
     Apart(Child),
     #[cfg(test)]
     Thread,
