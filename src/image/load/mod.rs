@@ -152,7 +152,7 @@ pub fn load(store: &Store, source: Source<'_>, options: &Options) -> Result<Vec<
     let import = store.import()?;
     let archive = match source {
         Source::Directory(path) => Archive::directory(path)?,
-        Source::Stream(file) => Archive::tar(plain(&import, file)?)?,
+        Source::Stream(file) => Archive::tar(plain(&import, file, options.limits.growth)?)?,
     };
     let loader = Loader { archive, import, options };
     // `docker save` writes both since Docker 25; index.json says more.
@@ -187,7 +187,7 @@ impl Loader<'_> {
 }
 
 /// A file that can be read at any place: the archive itself, or a decompressed copy of it.
-fn plain(import: &Import<'_>, mut file: File) -> Result<File> {
+fn plain(import: &Import<'_>, mut file: File, growth: Growth) -> Result<File> {
     let meta = file.metadata().map_err(SysError::io("fstat", "image archive"))?;
     let mut start = [0; 6];
     let mut filled = 0;
@@ -211,13 +211,13 @@ fn plain(import: &Import<'_>, mut file: File) -> Result<File> {
         if compression == Compression::None {
             return Ok(file);
         }
-        return spool(import, file, compression);
+        return spool(import, file, compression, growth);
     }
-    spool(import, std::io::Cursor::new(start.to_vec()).chain(file), compression)
+    spool(import, std::io::Cursor::new(start.to_vec()).chain(file), compression, growth)
 }
 
-fn spool(import: &Import<'_>, input: impl Read, compression: Compression) -> Result<File> {
-    let mut decoder = Decoder::new(input, compression, Growth::default()).map_err(LoadError::Decode)?;
+fn spool(import: &Import<'_>, input: impl Read, compression: Compression, growth: Growth) -> Result<File> {
+    let mut decoder = Decoder::new(input, compression, growth).map_err(LoadError::Decode)?;
     let mut copy = import.scratch()?;
     let mut chunk = vec![0; 256 << 10];
     loop {

@@ -46,7 +46,7 @@ mod tree;
 mod xattr;
 
 pub use error::{EntryError, UnpackError};
-pub use path::{LayerPath, NameError};
+pub use path::{LayerPath, Meaning, NameError, meaning};
 pub use pax::PaxError;
 pub use xattr::AttributeError;
 
