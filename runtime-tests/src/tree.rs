@@ -154,10 +154,14 @@ pub fn assert_same(what: &str, left: &Tree, right: &Tree) {
 
 /// One line for each path but the root: a letter for the type, the mode, the path, and what is not the usual.
 ///
-/// Usual are root as the owner, the second 1,000,000,000 as the time and no attributes.
+/// The letter of a whiteout of overlayfs is `w`. Usual are root as the owner, the second 1,000,000,000 as the time and no attributes.
 pub fn lines(root: &Path) -> Vec<String> {
     let tree = read(root);
     let line = |(path, node): (&Vec<u8>, &Node)| {
+        // overlayfs's whiteout has nothing else.
+        if node.kind == Kind::Char && node.device == Some((0, 0)) {
+            return format!("w {}", path.escape_ascii());
+        }
         let mut line = match node.kind {
             Kind::File => format!("f {:o} ", node.mode),
             Kind::Dir => format!("d {:o} ", node.mode),

@@ -52,13 +52,13 @@ fn lies(corpus: &mut Corpus) {
     corpus.family(41, "image_and_layer");
     let below = || Tar::new().file("gone", 0o644, b"below");
     for (label, lie, words) in [
-        ("diffID", Lie::DiffId, "diffID"),
+        ("diffID", Lie::DiffId, "sha256:"),
         ("digest", Lie::Digest, "digest"),
         ("larger size", Lie::Larger, ""),
         ("smaller size", Lie::Smaller, ""),
         ("more diffIDs", Lie::MoreDiffIds, "diff_ids"),
         ("fewer diffIDs", Lie::FewerDiffIds, "diff_ids"),
-        ("swapped diffIDs", Lie::Swapped, "diffID"),
+        ("swapped diffIDs", Lie::Swapped, "sha256:"),
         ("one layer twice", Lie::Twice, "diff_ids"),
     ] {
         corpus.refuse(label, layer(), &[words]).over(below()).lie = Some(lie);

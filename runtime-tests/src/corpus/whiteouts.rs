@@ -47,7 +47,7 @@ fn own(corpus: &mut Corpus) {
     corpus.accept("directory, then whiteout", mine(Tar::new().dir("d/"), "d/y").node(b'0', ".wh.d"), opaque).over(below());
     corpus.accept("whiteout, then directory", mine(empty(".wh.d").dir("d/"), "d/y"), opaque).over(below());
     corpus.accept("symlink, then whiteout", Tar::new().symlink("x", "y").node(b'0', ".wh.x"), &["l x -> y"]).over(below());
-    corpus.accept("twice", empty(".wh.x").node(b'0', ".wh.x"), &["c 0 x 0:0"]).over(below());
+    corpus.accept("twice", empty(".wh.x").node(b'0', ".wh.x"), &["w x"]).over(below());
     corpus.accept("of what is not there", empty(".wh.none"), &[]).over(below());
     corpus.accept("without layers below", empty(".wh.x"), &[]);
     corpus.accept(

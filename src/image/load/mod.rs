@@ -155,14 +155,14 @@ pub fn load(store: &Store, source: Source<'_>, options: &Options) -> Result<Vec<
         Source::Stream(file) => Archive::tar(plain(&import, file, options.limits.growth)?)?,
     };
     let loader = Loader { archive, import, options };
-    // `docker save` writes both since Docker 25; index.json says more.
-    if let Some(index) = loader.archive.read(b"index.json", manifest::MANIFEST_MAX)? {
-        return loader.oci(&index);
+    let result = loader.images();
+    // Blobs of what was refused belong to nobody.
+    if result.is_err()
+        && let Err(error) = loader.import.abandon()
+    {
+        tracing::warn!("cannot collect what a failed load has left: {}", crate::error::chain(&error));
     }
-    if let Some(manifest) = loader.archive.read(b"manifest.json", manifest::MANIFEST_MAX)? {
-        return loader.docker(&manifest);
-    }
-    Err(LoadError::Unknown)
+    result
 }
 
 struct Loader<'a> {
@@ -172,6 +172,17 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    fn images(&self) -> Result<Vec<Loaded>> {
+        // `docker save` writes both since Docker 25; index.json says more.
+        if let Some(index) = self.archive.read(b"index.json", manifest::MANIFEST_MAX)? {
+            return self.oci(&index);
+        }
+        if let Some(manifest) = self.archive.read(b"manifest.json", manifest::MANIFEST_MAX)? {
+            return self.docker(&manifest);
+        }
+        Err(LoadError::Unknown)
+    }
+
     /// Names an image whose blobs and layers are in the store.
     fn commit(&self, manifest: &Descriptor, names: Vec<Reference>) -> Result<Loaded> {
         let mut image = None;
