@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::limits::LimitArgs;
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::image::platform::Platform;
@@ -26,6 +27,8 @@ pub struct PullArgs {
     pub reference: Reference,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,
@@ -76,7 +79,7 @@ struct Report<'a> {
 /// Runs `corten pull` on the store under `root`.
 pub fn run(args: &PullArgs, root: &Path) -> anyhow::Result<()> {
     let store = Store::open(root)?;
-    let pulled = fetch(&store, &args.reference, &args.registry, args.quiet)?;
+    let pulled = fetch(&store, &args.reference, &args.registry, &args.limits, args.quiet)?;
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Id => writeln!(out, "{}", pulled.image.id.hex()),
@@ -101,6 +104,7 @@ pub fn fetch(
     store: &Store,
     reference: &Reference,
     args: &RegistryArgs,
+    limits: &LimitArgs,
     quiet: bool,
 ) -> anyhow::Result<Pulled> {
     let found = match &args.creds {
@@ -118,8 +122,13 @@ pub fn fetch(
     };
     let bars = Bars::default();
     let progress: &dyn Progress = if quiet || !std::io::stderr().is_terminal() { &Quiet } else { &bars };
-    let options =
-        Options { platform: args.platform.clone(), credentials: found, progress, ..Options::default() };
+    let options = Options {
+        platform: args.platform.clone(),
+        credentials: found,
+        limits: limits.limits(),
+        progress,
+        ..Options::default()
+    };
     Ok(pull::pull(store, reference, options)?)
 }
 

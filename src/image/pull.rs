@@ -18,6 +18,7 @@ use crate::image::reference::Reference;
 use crate::image::registry::credentials::Found;
 use crate::image::registry::{Client, Fetched, Mirror, Patience, RegistryError};
 use crate::image::store::{Image, Import, Store, StoreError};
+use crate::image::unpack::Limits;
 
 mod layers;
 mod pipe;
@@ -139,6 +140,8 @@ pub struct Options<'a> {
     /// Who is asked in place of the reference's registry, without the credentials.
     pub mirror: Option<Mirror>,
     pub patience: Patience,
+    /// How much each layer may ask for.
+    pub limits: Limits,
     /// How many layers are fetched and unpacked at once.
     pub parallel: usize,
     pub progress: &'a dyn Progress,
@@ -151,6 +154,7 @@ impl Default for Options<'_> {
             credentials: Found::Nothing,
             mirror: None,
             patience: Patience::default(),
+            limits: Limits::default(),
             parallel: 3,
             progress: &Quiet,
         }

@@ -6,7 +6,7 @@ use crate::image::manifest::{Config, Descriptor, Layer, Manifest};
 use crate::image::reference::Reference;
 use crate::image::registry::{Client, RegistryError, Subject};
 use crate::image::store::{Import, Slot, StagingLayer, StoreError};
-use crate::image::unpack::{Limits, Unpacked};
+use crate::image::unpack::Unpacked;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -137,12 +137,12 @@ impl<'a> Work<'a> {
         let unpacked = if need == Need::Unpacking {
             let blob: File = self.import.store().open_blob(&layer.descriptor.digest)?;
             self.options.progress.verified(at);
-            staging.unpack_file(blob.into(), layer.compression, &Limits::default()).map_err(bad)?
+            staging.unpack_file(blob.into(), layer.compression, &self.options.limits).map_err(bad)?
         } else {
             let (writer, reader) = pipe::pipe().map_err(StoreError::from)?;
             thread::scope(|scope| {
                 let fetching = scope.spawn(move || self.fetch(at, layer, downloaded, Some(writer)));
-                let unpacked = staging.unpack_file(reader, layer.compression, &Limits::default());
+                let unpacked = staging.unpack_file(reader, layer.compression, &self.options.limits);
                 let fetched = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 // A download that failed is the reason why unpacking did.
                 fetched.and_then(|()| unpacked.map_err(bad))

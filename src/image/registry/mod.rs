@@ -3,7 +3,7 @@
 //! Blocking: a pull is a few threads, which share one [`Client`].
 
 mod blob;
-mod challenge;
+pub mod challenge;
 pub mod credentials;
 mod error;
 mod http;

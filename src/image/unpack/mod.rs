@@ -47,7 +47,7 @@ pub mod worker;
 mod xattr;
 
 pub use error::{EntryError, UnpackError};
-pub use path::{LayerPath, NameError};
+pub use path::{LayerPath, Meaning, NameError, meaning};
 pub use pax::PaxError;
 pub use xattr::AttributeError;
 
@@ -65,9 +65,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Ten million entries, 64 MiB of names.
+    /// Ten million entries, 32 MiB of names: some 250,000 directories, and half of what a pull may have resident.
     fn default() -> Limits {
-        Limits { growth: decode::Growth::default(), entries: 10_000_000, names: 64 << 20 }
+        Limits { growth: decode::Growth::default(), entries: 10_000_000, names: 32 << 20 }
     }
 }
 
