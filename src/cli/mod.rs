@@ -20,14 +20,17 @@ pub mod info;
 pub mod inspect;
 pub mod kill;
 pub mod load;
+pub mod login;
 pub mod logs;
 pub mod monitor;
 pub mod oci;
 mod output;
 pub mod ps;
 pub mod pull;
+pub mod registry;
 pub mod rmi;
 pub mod run;
+mod secret;
 pub mod start;
 pub mod stop;
 pub mod version;
@@ -54,6 +57,8 @@ struct Top {
 enum Verb {
     Run(run::RunArgs),
     Pull(pull::PullArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
@@ -136,6 +141,8 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
     match verb {
         Verb::Run(args) => run::run(args, context),
         Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),
+        Verb::Login(args) => login::login(args).map(|()| 0),
+        Verb::Logout(args) => login::logout(args).map(|()| 0),
         Verb::Load(args) => load::run(args, &context.engine.root).map(|()| 0),
         Verb::Images(args) => images::run(args, &context.engine.root).map(|()| 0),
         Verb::Rmi(args) => rmi::run(args, &context.engine.root).map(|()| 0),

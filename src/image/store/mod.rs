@@ -9,7 +9,8 @@
 //!     fs/  layer.json
 //!   leases/<holder>             what a container uses
 //!   staging/                    what is being built or thrown away
-//!   lock  index.lock  layers.lock  collect-later
+//!   partial/<hex>               blobs that a pull has begun (see `partial.rs`)
+//!   lock  index.lock  layers.lock  slots.lock  collect-later
 //! ```
 //!
 //! Several processes use the store at once, and power can fail between any two steps:
@@ -40,8 +41,10 @@ mod import;
 mod index;
 mod layer;
 mod lease;
+mod partial;
 mod record;
 mod remove;
+mod slots;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -51,7 +54,9 @@ pub use content::BlobWriter;
 pub use error::StoreError;
 pub use import::Import;
 pub use layer::{Slot, StagingLayer};
+pub use partial::{PartialBlob, Taken};
 pub use remove::Removal;
+pub use slots::MachineSlot;
 pub use usage::Usage;
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
@@ -90,6 +95,7 @@ impl Store {
         }
         index::init(&store)?;
         staging::sweep(&store)?;
+        partial::sweep(&store, partial::KEPT_FOR)?;
         Ok(store)
     }
 
@@ -216,6 +222,15 @@ impl Store {
 
     fn leases(&self) -> PathBuf {
         self.root.join("leases")
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    /// Removes blobs that pulls have begun and that nobody fetches now; returns the bytes that were freed.
+    pub fn forget_partial_blobs(&self) -> Result<u64> {
+        partial::sweep(self, std::time::Duration::ZERO)
     }
 
     fn staging(&self) -> PathBuf {
