@@ -4,9 +4,11 @@ use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::image::reference;
 use crate::image::registry::credentials::{Environment, Keyring};
 use crate::image::registry::registries::Files;
 use crate::image::registry::{Access, Certificates, Credentials, Registries, TlsVerify};
+use crate::image::store::{Image, Store, StoreError};
 
 /// What every command that speaks to a registry takes.
 #[derive(Debug, Clone, Default, Args)]
@@ -75,4 +77,26 @@ impl ConnectionArgs {
             ..Access::default()
         })
     }
+}
+
+/// The image that a user's name or ID means; nothing if it is not in the store. A short name is first what it is
+/// in every store, then what registries.conf makes of it.
+pub fn find(store: &Store, name: &str) -> anyhow::Result<Option<Image>> {
+    match store.resolve(name) {
+        Err(StoreError::NoImage { .. }) if reference::is_short(name) => {}
+        Err(StoreError::NoImage { .. }) => return Ok(None),
+        found => return Ok(Some(found?)),
+    }
+    let candidates = match Registries::read(&Files::of_process())?.candidates(name) {
+        Ok(candidates) => candidates,
+        // An ID; or a name that the pull refuses with its reason.
+        Err(_) => return Ok(None),
+    };
+    for candidate in candidates {
+        match store.resolve(&candidate.to_string()) {
+            Err(StoreError::NoImage { .. }) => {}
+            found => return Ok(Some(found?)),
+        }
+    }
+    Ok(None)
 }
