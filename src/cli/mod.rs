@@ -10,11 +10,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub mod agent;
+mod archive;
+pub mod commit;
 mod connection;
 pub mod container;
 pub mod create;
 pub mod delete;
+pub mod df;
+pub mod diff;
 pub mod exec;
+pub mod fsck;
+pub mod history;
+pub mod image;
+mod image_filter;
 pub mod images;
 pub mod info;
 pub mod inspect;
@@ -25,14 +33,18 @@ pub mod logs;
 pub mod monitor;
 pub mod oci;
 mod output;
+pub mod prune;
 pub mod ps;
 pub mod pull;
 pub mod registry;
 pub mod rmi;
 pub mod run;
+pub mod save;
+pub mod search;
 mod secret;
 pub mod start;
 pub mod stop;
+pub mod tag;
 pub mod version;
 pub mod wait;
 
@@ -62,6 +74,19 @@ enum Verb {
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
+    Prune(prune::PruneArgs),
+    Df(df::DfArgs),
+    Fsck(fsck::FsckArgs),
+    Tag(tag::TagArgs),
+    Untag(tag::UntagArgs),
+    Save(save::SaveArgs),
+    Import(commit::ImportArgs),
+    Export(commit::ExportArgs),
+    Commit(commit::CommitArgs),
+    Diff(diff::DiffArgs),
+    History(history::HistoryArgs),
+    Search(search::SearchArgs),
+    Image(image::ImageArgs),
     Create(create::CreateArgs),
     Start(start::StartArgs),
     Exec(exec::ExecArgs),
@@ -145,7 +170,20 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
         Verb::Logout(args) => login::logout(args).map(|()| 0),
         Verb::Load(args) => load::run(args, &context.engine.root).map(|()| 0),
         Verb::Images(args) => images::run(args, &context.engine.root).map(|()| 0),
-        Verb::Rmi(args) => rmi::run(args, &context.engine.root).map(|()| 0),
+        Verb::Rmi(args) => rmi::run(args, context),
+        Verb::Prune(args) => prune::run(args, context),
+        Verb::Df(args) => df::run(args, context),
+        Verb::Fsck(args) => fsck::run(args, context),
+        Verb::Tag(args) => tag::run(args, context).map(|()| 0),
+        Verb::Untag(args) => tag::untag(args, context).map(|()| 0),
+        Verb::Save(args) => save::run(args, context).map(|()| 0),
+        Verb::Import(args) => commit::import(args, context).map(|()| 0),
+        Verb::Export(args) => commit::export(args, context).map(|()| 0),
+        Verb::Commit(args) => commit::commit(args, context).map(|()| 0),
+        Verb::Diff(args) => diff::run(args, context).map(|()| 0),
+        Verb::History(args) => history::run(args, context).map(|()| 0),
+        Verb::Search(args) => search::run(args, context).map(|()| 0),
+        Verb::Image(args) => image::run(args, context),
         Verb::Create(args) => create::run(args, context),
         Verb::Start(args) => start::run(args, context),
         Verb::Exec(args) => exec::run(args, context),

@@ -3,7 +3,9 @@ use std::path::PathBuf;
 
 pub mod attach;
 pub mod client;
+pub mod commit;
 pub mod create;
+pub mod disk;
 pub mod error;
 pub mod exec;
 pub mod exit_code;

@@ -63,6 +63,9 @@ pub enum StoreError {
     /// Containers still use it.
     #[error("image {name} is used by container {}", holders.join(", "))]
     InUse { name: String, holders: Vec<String> },
+    /// A repair needs the store for itself.
+    #[error("a pull, a load or another repair is using the image store: try again when it has ended")]
+    Busy,
     /// `rmi ID` of an image with several names.
     #[error("image {id} has several names ({}): remove them one by one, or force", names.join(", "))]
     SeveralNames { id: Digest, names: Vec<String> },
@@ -96,7 +99,9 @@ impl Kind for StoreError {
             StoreError::Name { .. } | StoreError::Ambiguous { .. } | StoreError::Holder { .. } => {
                 ErrorKind::InvalidInput
             }
-            StoreError::InUse { .. } | StoreError::SeveralNames { .. } => ErrorKind::WrongState,
+            StoreError::InUse { .. } | StoreError::SeveralNames { .. } | StoreError::Busy => {
+                ErrorKind::WrongState
+            }
             StoreError::Manifest { source, .. } => source.kind(),
         }
     }

@@ -20,6 +20,11 @@ impl<'a> Import<'a> {
         Ok(Import { store, lock })
     }
 
+    /// The only one, or `None` while another import or a collector runs.
+    pub(super) fn alone(store: &'a Store) -> Result<Option<Import<'a>>> {
+        Ok(collect::exclusive(store)?.map(|lock| Import { store, lock }))
+    }
+
     /// The store that is added to.
     pub fn store(&self) -> &'a Store {
         self.store
@@ -59,7 +64,7 @@ impl Import<'_> {
     /// Ends the import, and has what it added collected unless something else needs it.
     pub fn abandon(self) -> Result<()> {
         // This import still keeps the collector away; dropping it lets it in.
-        collect::now_or_later(self.store)
+        collect::now_or_later(self.store).map(drop)
     }
 }
 

@@ -32,7 +32,7 @@ use std::path::Path;
 
 pub mod decode;
 mod error;
-mod lower;
+pub(in crate::image) mod lower;
 mod path;
 mod pax;
 mod pipeline;
