@@ -29,7 +29,7 @@ pub(super) const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What there is of a blob that is wanted.
 #[derive(Debug)]
-pub enum Taken {
+pub enum Claim {
     /// All of it, perhaps since a moment ago.
     Whole,
     /// Another process or thread fetches it; it has so many bytes by now.
@@ -40,11 +40,11 @@ pub enum Taken {
 
 impl Import<'_> {
     /// Takes a blob that is to be fetched, without waiting.
-    pub fn take_blob(&self, digest: &Digest, size: u64) -> Result<Taken> {
+    pub fn take_blob(&self, digest: &Digest, size: u64) -> Result<Claim> {
         let store = self.store();
         loop {
             if store.has_blob(digest, size) {
-                return Ok(Taken::Whole);
+                return Ok(Claim::Whole);
             }
             private_dir(&store.partial())?;
             let path = store.partial().join(digest.hex());
@@ -62,7 +62,7 @@ impl Import<'_> {
                 // Published or swept between the two calls.
                 Ok(()) => continue,
                 Err(TryLockError::WouldBlock) => {
-                    return Ok(Taken::Elsewhere { length: length(&file, &path)? });
+                    return Ok(Claim::Elsewhere { length: length(&file, &path)? });
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(SysError::io("flock", path.to_string_lossy())(error).into());
@@ -71,7 +71,7 @@ impl Import<'_> {
             // Whoever had it before may have published it since the first look.
             if store.has_blob(digest, size) {
                 std::fs::remove_file(&path).map_err(SysError::io("unlink", path.to_string_lossy()))?;
-                return Ok(Taken::Whole);
+                return Ok(Claim::Whole);
             }
             let mut found = length(&file, &path)?;
             if found > size {
@@ -80,7 +80,7 @@ impl Import<'_> {
             }
             let target = store.blobs().join(digest.hex());
             let (digest, hasher) = (*digest, Hasher::new());
-            return Ok(Taken::Held(PartialBlob { file, path, target, hasher, digest, size, found }));
+            return Ok(Claim::Held(PartialBlob { file, path, target, hasher, digest, size, found }));
         }
     }
 }
@@ -244,9 +244,9 @@ mod tests {
 
     const BYTES: &[u8] = b"all the bytes of a blob";
 
-    fn held(taken: Taken) -> PartialBlob {
+    fn held(taken: Claim) -> PartialBlob {
         match taken {
-            Taken::Held(blob) => blob,
+            Claim::Held(blob) => blob,
             other => panic!("{other:?}"),
         }
     }
@@ -262,7 +262,7 @@ mod tests {
         Bench { _dir: dir, store }
     }
 
-    fn take(import: &Import<'_>) -> Taken {
+    fn take(import: &Import<'_>) -> Claim {
         import.take_blob(&Digest::of(BYTES), BYTES.len() as u64).unwrap()
     }
 
@@ -282,7 +282,7 @@ mod tests {
         let import = bench.store.import().unwrap();
         let mut blob = held(take(&import));
         blob.write_all(&BYTES[..10]).unwrap();
-        assert!(matches!(take(&import), Taken::Elsewhere { length: 10 }));
+        assert!(matches!(take(&import), Claim::Elsewhere { length: 10 }));
         drop(blob);
         // Another process opens the store meanwhile.
         Store::open(bench.store.root()).unwrap();
@@ -292,7 +292,7 @@ mod tests {
         blob.write_all(&BYTES[10..]).unwrap();
         assert!(blob.write_all(b"x").is_err());
         blob.commit().unwrap();
-        assert!(matches!(take(&import), Taken::Whole));
+        assert!(matches!(take(&import), Claim::Whole));
         assert_eq!(bench.store.read_blob(&Digest::of(BYTES), 100).unwrap(), BYTES);
         assert!(entries(&bench.store.partial()).unwrap().is_empty());
     }
@@ -312,7 +312,7 @@ mod tests {
         let mut blob = held(take(&import));
         blob.write_all(BYTES).unwrap();
         blob.commit().unwrap();
-        assert!(matches!(take(&import), Taken::Whole));
+        assert!(matches!(take(&import), Claim::Whole));
     }
 
     #[test]
