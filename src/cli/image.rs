@@ -1,5 +1,5 @@
 //! `corten image VERB`: docker's longer names of what is done with images.
-use super::{Context, commit, history, images, inspect, load, pull, rmi, save, tag};
+use super::{Context, commit, history, images, inspect, load, prune, pull, rmi, save, tag};
 use clap::{Args, Subcommand};
 
 /// Work with images
@@ -17,6 +17,7 @@ enum Verb {
     Load(load::LoadArgs),
     #[command(visible_alias = "list")]
     Ls(images::ImagesArgs),
+    Prune(prune::PruneArgs),
     Pull(pull::PullArgs),
     #[command(visible_alias = "remove")]
     Rm(rmi::RmiArgs),
@@ -35,6 +36,7 @@ pub fn run(args: &ImageArgs, context: &Context) -> anyhow::Result<u8> {
         Verb::Load(args) => load::run(args, root),
         Verb::Ls(args) => images::run(args, root),
         Verb::Pull(args) => pull::run(args, root),
+        Verb::Prune(args) => return prune::run(args, context),
         Verb::Rm(args) => return rmi::run(args, context),
         Verb::Save(args) => save::run(args, context),
         Verb::Tag(args) => tag::run(args, context),

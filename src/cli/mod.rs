@@ -3,6 +3,7 @@
 //! Every verb is a module with its arguments and `run`, which returns the exit code. An error is printed
 //! once, here, with its chain.
 use crate::engine::{Engine, EngineError};
+use crate::image::snapshot::Choice;
 use crate::image::store::Store;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -58,6 +59,10 @@ struct Top {
     /// Where running containers are kept track of [default: $CORTEN_STATE or /run/corten]
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// How containers get their root from an image's layers: auto, overlay or copy
+    /// [default: $CORTEN_STORAGE_DRIVER or auto]
+    #[arg(long, global = true, value_name = "DRIVER")]
+    storage_driver: Option<Choice>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -106,19 +111,21 @@ pub struct Context {
 }
 
 impl Context {
-    fn new(root: Option<PathBuf>, state: Option<PathBuf>) -> anyhow::Result<Self> {
+    fn new(root: Option<PathBuf>, state: Option<PathBuf>, storage: Option<Choice>) -> anyhow::Result<Self> {
         let choose = |given: Option<PathBuf>, variable: &str, default: &str| {
             let path = given
                 .or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
                 .unwrap_or_else(|| PathBuf::from(default));
             std::path::absolute(path)
         };
-        Ok(Self {
-            engine: Engine::new(
-                choose(root, "CORTEN_ROOT", "/var/lib/corten")?,
-                choose(state, "CORTEN_STATE", "/run/corten")?,
-            ),
-        })
+        let storage = match (storage, std::env::var("CORTEN_STORAGE_DRIVER")) {
+            (Some(storage), _) => storage,
+            (None, Ok(text)) if !text.is_empty() => text.parse()?,
+            (None, _) => Choice::Auto,
+        };
+        let root = choose(root, "CORTEN_ROOT", "/var/lib/corten")?;
+        let state = choose(state, "CORTEN_STATE", "/run/corten")?;
+        Ok(Self { engine: Engine { storage, ..Engine::new(root, state) } })
     }
 
     /// The image store of the same root.
@@ -146,7 +153,8 @@ pub fn main(argv: &[OsString]) -> ExitCode {
             .with_target(false)
             .init(),
     }
-    let result = Context::new(top.root, top.state).and_then(|context| dispatch(&top.verb, &context));
+    let result = Context::new(top.root, top.state, top.storage_driver)
+        .and_then(|context| dispatch(&top.verb, &context));
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => ExitCode::from(report(&error)),

@@ -47,7 +47,7 @@ pub fn run(args: &PruneArgs, context: &Context) -> anyhow::Result<u8> {
     let store = context.store()?;
     if !args.dry_run {
         // Leases of containers that are gone keep nothing.
-        context.engine.sweep(&store)?;
+        context.engine.sweep_leases(&store)?;
     }
     // An image that does not say when it was made is as old as can be.
     let created = |text: Option<&str>| text.and_then(Timestamp::parse);

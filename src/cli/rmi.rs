@@ -22,7 +22,7 @@ pub struct RmiArgs {
 pub fn run(args: &RmiArgs, context: &Context) -> anyhow::Result<u8> {
     let store = context.store()?;
     // Containers that are gone hold nothing.
-    context.engine.sweep(&store)?;
+    context.engine.sweep_leases(&store)?;
     for_each(&args.images, |image| {
         let removal = store.remove(image, args.force).map_err(|error| with_names(error, context))?;
         let mut out = std::io::stdout().lock();

@@ -10,8 +10,9 @@ use super::record::{Lock, Record};
 use super::specgen::process;
 use super::timestamp::Timestamp;
 use crate::image::build::{Base, BuildError, Description, Draft, Instruction, NewLayer};
-use crate::image::diff::{self, Change, Marks, Stacked, Written};
+use crate::image::diff::{self, Change, ChangeKind, Marks, Stacked, Written};
 use crate::image::reference::Reference;
+use crate::image::snapshot::{Driver, Stack, Upper};
 use crate::image::store::{Image, Store};
 use crate::image::unpack::Limits;
 use crate::image::unpack::decode::Growth;
@@ -57,7 +58,15 @@ impl Engine {
     pub fn commit(&self, store: &Store, what: &Commit<'_>) -> Result<Image, EngineError> {
         let (record, id) = (what.record, what.record.id()?);
         let held = self.hold(&id, what.pause)?;
-        let (image, upper, below) = self.layers_of(store, record)?;
+        let Layers { image, upper, below, driver } = self.layers_of(store, record)?;
+        if driver.upper() == Upper::Whole {
+            return Err(EngineError::NotBuilt {
+                flag: "commit",
+                value: record.name.clone(),
+                reason: "its image was copied (storage driver copy), so that what it changed is not told apart; \
+                         use export and import",
+            });
+        }
         let import = store.import()?;
         let limits = Limits { growth: of_own(store)?, ..Limits::default() };
         let stacked = Stacked::new(vec![upper], Marks::Trusted);
@@ -80,9 +89,12 @@ impl Engine {
 
     /// Writes the whole tree of a container as a tar archive, without what is mounted in it.
     pub fn export(&self, store: &Store, record: &Record, out: impl Write) -> Result<Written, EngineError> {
-        let (_, upper, below) = self.layers_of(store, record)?;
+        let Layers { upper, below, driver, .. } = self.layers_of(store, record)?;
         let below = below.into_iter().map(OwnedFd::from);
-        let stacked = Stacked::new(std::iter::once(upper).chain(below).collect(), Marks::Trusted);
+        let stacked = match driver.upper() {
+            Upper::Layer => Stacked::new(std::iter::once(upper).chain(below).collect(), Marks::Trusted),
+            Upper::Whole => Stacked::new(vec![upper], Marks::None),
+        };
         let (written, mut out) = diff::write_tree(&stacked, out).map_err(BuildError::from)?;
         out.flush().map_err(|error| BuildError::from(diff::DiffError::Write(error)))?;
         Ok(written)
@@ -90,23 +102,36 @@ impl Engine {
 
     /// What a container has changed of its image.
     pub fn changes(&self, store: &Store, record: &Record) -> Result<Vec<Change>, EngineError> {
-        let (_, upper, below) = self.layers_of(store, record)?;
-        let stacked = Stacked::new(vec![upper], Marks::Trusted);
-        Ok(diff::of_upper(&stacked, &below, &MADE).map_err(BuildError::from)?)
+        let Layers { upper, below, driver, .. } = self.layers_of(store, record)?;
+        let changes = match driver.upper() {
+            Upper::Layer => diff::of_upper(&Stacked::new(vec![upper], Marks::Trusted), &below, &MADE),
+            Upper::Whole => {
+                let below = Stacked::new(below.into_iter().map(OwnedFd::from).collect(), Marks::Trusted);
+                diff::compare(&below, &Stacked::new(vec![upper], Marks::None)).map(|mut changes| {
+                    changes.retain(|change| {
+                        change.kind != ChangeKind::Added || !MADE.contains(&change.path.as_slice())
+                    });
+                    changes
+                })
+            }
+        };
+        Ok(changes.map_err(BuildError::from)?)
     }
 
     /// The container's image, its upper directory, and the layers that can be seen, the top one first.
-    fn layers_of(&self, store: &Store, record: &Record) -> Result<(Image, OwnedFd, Vec<File>), EngineError> {
+    fn layers_of(&self, store: &Store, record: &Record) -> Result<Layers, EngineError> {
         let image = store.resolve(&record.image_id)?;
         let open = |path: &Path| {
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
                 .map_err(SysError::on("open", path.display().to_string()))
         };
-        let upper = open(&self.directory(&record.id()?).join("upper"))?;
-        let below = store.lower_dirs(&image);
-        let below = below.iter().map(|dir| open(dir).map(File::from)).collect::<Result<_, _>>()?;
-        Ok((image, upper, below))
+        let directory = self.directory(&record.id()?);
+        let lowers = store.lower_dirs(&image);
+        let (upper, work) = (directory.join("upper"), directory.join("work"));
+        let driver = Driver::of(&Stack { lowers: &lowers, upper: &upper, work: &work });
+        let below = lowers.iter().map(|dir| open(dir).map(File::from)).collect::<Result<_, _>>()?;
+        Ok(Layers { image, upper: open(&upper)?, below, driver })
     }
 
     /// Keeps the container from changing its files: one that does not run cannot be started meanwhile, one that runs
@@ -121,6 +146,14 @@ impl Engine {
         };
         Ok(Held { _lock: None, _frozen: frozen })
     }
+}
+
+/// What a container's tree is made of.
+struct Layers {
+    image: Image,
+    upper: OwnedFd,
+    below: Vec<File>,
+    driver: Driver,
 }
 
 struct Held {

@@ -12,6 +12,7 @@ pub mod bpf;
 pub mod caps;
 pub mod classic_mount;
 pub mod clock;
+pub mod copy;
 pub mod disk;
 #[cfg(target_arch = "x86_64")]
 pub mod entry;

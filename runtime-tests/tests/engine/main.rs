@@ -3,6 +3,7 @@
 
 mod crash;
 mod exits;
+mod layers;
 mod life;
 mod options;
 mod terminal;

@@ -269,12 +269,12 @@ pub(super) fn judge(
 pub(super) fn survey(store: &Store, without: &HashSet<Digest>, weigh: Weigh) -> Result<Verdicts> {
     let live = Live::find(store, without)?;
     let mut verdicts = Verdicts::default();
-    let kinds: [(_, &HashMap<_, _>, fn(Digest) -> Object); 2] =
-        [(store.blobs(), &live.blobs, Object::Blob), (store.layers(), &live.layers, Object::Layer)];
-    for (dir, live, object) in kinds {
+    for is_layer in [false, true] {
+        let (dir, live) =
+            if is_layer { (store.layers(), &live.layers) } else { (store.blobs(), &live.blobs) };
         for digest in digests(&dir)? {
             let bytes = weight(&dir, &digest.hex(), weigh)?;
-            let object = object(digest);
+            let object = if is_layer { Object::Layer(digest) } else { Object::Blob(digest) };
             match live.get(&digest) {
                 Some(users) => {
                     let reason = Reason::Used { by: users.iter().cloned().collect() };

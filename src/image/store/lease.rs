@@ -90,6 +90,18 @@ impl Store {
 }
 
 impl Store {
+    /// Whose leases cannot be read, as after a loss of power: while there is one, nothing is collected.
+    pub fn damaged_leases(&self) -> Result<Vec<String>> {
+        let mut damaged = Vec::new();
+        for holder in written(self)? {
+            match read(self, &holder) {
+                Err(StoreError::Record { .. } | StoreError::TooLarge { .. }) => damaged.push(holder),
+                other => drop(other?),
+            }
+        }
+        Ok(damaged)
+    }
+
     /// Who has a lease.
     pub fn holders(&self) -> Result<Vec<String>> {
         let names = entries(&self.leases())?.into_iter().filter_map(|name| name.into_string().ok());
