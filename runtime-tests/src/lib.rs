@@ -23,6 +23,7 @@ pub mod command;
 pub mod cri;
 pub mod daemon;
 pub mod events;
+pub mod fault_proxy;
 pub mod fixture;
 pub mod image;
 pub mod kill_point;

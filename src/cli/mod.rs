@@ -29,6 +29,7 @@ pub mod info;
 pub mod inspect;
 pub mod kill;
 pub mod load;
+pub mod login;
 pub mod logs;
 pub mod monitor;
 pub mod oci;
@@ -36,10 +37,13 @@ mod output;
 pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod push;
+pub mod registry;
 pub mod rmi;
 pub mod run;
 pub mod save;
 pub mod search;
+mod secret;
 pub mod start;
 pub mod stop;
 pub mod tag;
@@ -71,12 +75,15 @@ struct Top {
 enum Verb {
     Run(run::RunArgs),
     Pull(pull::PullArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
     Prune(prune::PruneArgs),
     Df(df::DfArgs),
     Fsck(fsck::FsckArgs),
+    Push(push::PushArgs),
     Tag(tag::TagArgs),
     Untag(tag::UntagArgs),
     Save(save::SaveArgs),
@@ -169,12 +176,15 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
     match verb {
         Verb::Run(args) => run::run(args, context),
         Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),
+        Verb::Login(args) => login::login(args).map(|()| 0),
+        Verb::Logout(args) => login::logout(args).map(|()| 0),
         Verb::Load(args) => load::run(args, &context.engine.root).map(|()| 0),
         Verb::Images(args) => images::run(args, &context.engine.root).map(|()| 0),
         Verb::Rmi(args) => rmi::run(args, context),
         Verb::Prune(args) => prune::run(args, context),
         Verb::Df(args) => df::run(args, context),
         Verb::Fsck(args) => fsck::run(args, context),
+        Verb::Push(args) => push::run(args, context).map(|()| 0),
         Verb::Tag(args) => tag::run(args, context).map(|()| 0),
         Verb::Untag(args) => tag::untag(args, context).map(|()| 0),
         Verb::Save(args) => save::run(args, context).map(|()| 0),

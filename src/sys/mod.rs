@@ -29,6 +29,7 @@ pub mod numa;
 pub mod packet;
 pub mod pidfd;
 pub mod process;
+pub mod program;
 pub mod pty;
 pub mod random;
 pub mod range_lock;

@@ -9,7 +9,8 @@
 //!     fs/  layer.json
 //!   leases/<holder>             what a container uses
 //!   staging/                    what is being built or thrown away
-//!   lock  index.lock  layers.lock  collect-later
+//!   partial/<hex>               blobs that a pull has begun (see `partial.rs`)
+//!   lock  index.lock  layers.lock  slots.lock  collect-later
 //! ```
 //!
 //! Several processes use the store at once, and power can fail between any two steps:
@@ -44,9 +45,11 @@ mod import;
 mod index;
 mod layer;
 mod lease;
+mod partial;
 mod prune;
 mod record;
 mod remove;
+mod slots;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -58,20 +61,22 @@ pub use df::{DiskUse, ImageUse, ObjectUse};
 pub use error::StoreError;
 pub use fsck::{Finding, Fsck, Holders, Outcome, Problem, Report, Subject};
 pub use import::Import;
-pub use index::Taken;
+pub use index::TakenName;
 pub use layer::{Slot, StagingLayer};
+pub use partial::{PartialBlob, Taken};
 pub use prune::{Prune, Pruned};
 pub use remove::Removal;
+pub use slots::MachineSlot;
 pub use usage::Usage;
 
 /// What a container uses is kept here.
 const LEASES: &str = "leases";
 /// Files of the root directory that are locked or looked for.
-const LOCKS: [&str; 4] = ["lock", "index.lock", "layers.lock", "collect-later"];
+const LOCKS: [&str; 5] = ["lock", "index.lock", "layers.lock", "slots.lock", "collect-later"];
 
 /// What the store has in its root directory; containers and volumes lie beside it.
-pub const ENTRIES: [&str; 8] =
-    ["content", "layers", LEASES, "staging", LOCKS[0], LOCKS[1], LOCKS[2], LOCKS[3]];
+pub const ENTRIES: [&str; 10] =
+    ["content", "layers", LEASES, "partial", "staging", LOCKS[0], LOCKS[1], LOCKS[2], LOCKS[3], LOCKS[4]];
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
@@ -109,6 +114,7 @@ impl Store {
         }
         index::init(&store)?;
         staging::sweep(&store)?;
+        partial::sweep(&store, partial::KEPT_FOR)?;
         Ok(store)
     }
 
@@ -235,6 +241,15 @@ impl Store {
 
     fn leases(&self) -> PathBuf {
         self.root.join(LEASES)
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    /// Removes blobs that pulls have begun and that nobody fetches now; returns the bytes that were freed.
+    pub fn forget_partial_blobs(&self) -> Result<u64> {
+        partial::sweep(self, std::time::Duration::ZERO)
     }
 
     fn staging(&self) -> PathBuf {
