@@ -120,7 +120,7 @@ pub(super) fn roots(store: &Store) -> Result<Vec<Descriptor>> {
 
 /// Whether a name may be taken away from another image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum TakenName {
     /// The other image keeps an entry without it.
     Move,
     /// [`StoreError::NameTaken`].
@@ -132,7 +132,7 @@ pub(super) fn set(
     store: &Store,
     name: Option<&Reference>,
     descriptor: &Descriptor,
-    policy: Taken,
+    policy: TakenName,
 ) -> Result<()> {
     change(store, |entries| {
         let taken = |entry: &Entry| name.is_some() && entry.name.as_ref() == name;
@@ -140,7 +140,7 @@ pub(super) fn set(
             if entries[old].descriptor.digest == descriptor.digest {
                 return Ok(false);
             }
-            if let (Taken::Refuse, Some(name)) = (policy, name) {
+            if let (TakenName::Refuse, Some(name)) = (policy, name) {
                 return Err(StoreError::NameTaken { name: Box::new(name.clone()) });
             }
             unname(entries, old);
