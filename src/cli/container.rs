@@ -1,12 +1,14 @@
 //! The flags that `run` and `create` share.
 use super::Context;
 use super::connection::ConnectionArgs;
+use super::limits::LimitArgs;
+use super::registry;
 use crate::engine::EngineError;
 use crate::engine::create::Request;
 use crate::engine::launch::read_bounded;
 use crate::engine::options::{Limits, Options, Seccomp, VolumeSource, parse};
 use crate::engine::specgen::process::Overrides;
-use crate::image::store::{Image, Store, StoreError};
+use crate::image::store::{Image, Store};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -107,6 +109,8 @@ pub struct ContainerArgs {
     /// When to pull the image
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = PullPolicy::Missing)]
     pull: PullPolicy,
+    #[command(flatten)]
+    unpacking: LimitArgs,
     /// What `stop` sends [default: the image's, or SIGTERM]
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
@@ -244,18 +248,17 @@ impl ContainerArgs {
     /// The image from the store, pulled if the policy says so.
     pub fn resolve(&self, context: &Context, store: &Store) -> anyhow::Result<Image> {
         if self.pull == PullPolicy::Always {
-            pull(context, self.image())?;
+            pull(context, self.image(), &self.unpacking)?;
         }
-        match store.resolve(self.image()) {
-            Err(StoreError::NoImage { .. }) if self.pull == PullPolicy::Missing => {
-                pull(context, self.image())?;
-                Ok(store.resolve(self.image()).map_err(EngineError::from)?)
-            }
-            Err(StoreError::NoImage { .. }) => {
-                Err(EngineError::ImageMissing { image: self.image().to_owned() }.into())
-            }
-            result => Ok(result.map_err(EngineError::from)?),
+        if let Some(image) = registry::find(store, self.image())? {
+            return Ok(image);
         }
+        let missing = || EngineError::ImageMissing { image: self.image().to_owned() };
+        if self.pull != PullPolicy::Missing {
+            return Err(missing().into());
+        }
+        pull(context, self.image(), &self.unpacking)?;
+        Ok(registry::find(store, self.image())?.ok_or_else(missing)?)
     }
 
     /// Claims the file of `--cidfile` before anything is made.
@@ -309,11 +312,13 @@ pub fn environment(texts: &[String]) -> Result<Vec<String>, EngineError> {
 
 /// Pulls in a process of its own: a pull has threads, and a container is never set up in a process that has
 /// any. What it prints goes to our standard error, as ours is the container's.
-fn pull(context: &Context, image: &str) -> anyhow::Result<()> {
+fn pull(context: &Context, image: &str, limits: &LimitArgs) -> anyhow::Result<()> {
     let status = Command::new("/proc/self/exe")
         .arg("--root")
         .arg(&context.engine.root)
-        .args(["pull", "--", image])
+        .arg("pull")
+        .args(limits.words())
+        .args(["--", image])
         .stdin(std::process::Stdio::null())
         .stdout(std::io::stderr())
         .status()

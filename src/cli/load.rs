@@ -7,15 +7,16 @@ use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use super::limits::LimitArgs;
 use crate::image::digest::Digest;
 use crate::image::load::{self, Options, Source};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::store::Store;
+use crate::image::store::{Store, Taken};
 
 /// Load images from an archive: an OCI layout (as a tar archive or a directory) or what `docker save` writes.
 ///
-/// Images get the names that the archive gives them.
+/// Images get the names that the archive gives them, but for those that other images have.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Read this file or layout directory instead of standard input
@@ -24,6 +25,11 @@ pub struct LoadArgs {
     /// Which platform's image to take of an index instead of this host's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
+    /// Take names away from the images that have them
+    #[arg(long)]
+    pub replace: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// What to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub format: Format,
@@ -63,9 +69,12 @@ pub fn run(args: &LoadArgs, root: &Path) -> anyhow::Result<()> {
             Source::Stream(File::from(input.context("cannot read standard input")?))
         }
     };
-    let mut options = Options::default();
+    let mut options = Options { limits: args.limits.limits(), ..Options::default() };
     if let Some(platform) = &args.platform {
         options.platform = platform.clone();
+    }
+    if args.replace {
+        options.taken = Taken::Move;
     }
     let loaded = load::load(&store, source, &options)?;
     let mut out = std::io::stdout().lock();
@@ -92,6 +101,11 @@ pub fn run(args: &LoadArgs, root: &Path) -> anyhow::Result<()> {
                 }
             }
         }
+    }
+    let refused: Vec<String> =
+        loaded.iter().flat_map(|loaded| &loaded.refused).map(Reference::familiar).collect();
+    if !refused.is_empty() {
+        bail!("other images have the name {}, and keep it: use --replace, or corten tag", refused.join(", "));
     }
     Ok(())
 }

@@ -28,7 +28,9 @@ pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod kill;
+mod limits;
 pub mod load;
+pub mod login;
 pub mod logs;
 pub mod monitor;
 pub mod oci;
@@ -36,10 +38,12 @@ mod output;
 pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod registry;
 pub mod rmi;
 pub mod run;
 pub mod save;
 pub mod search;
+mod secret;
 pub mod start;
 pub mod stop;
 pub mod tag;
@@ -71,6 +75,8 @@ struct Top {
 enum Verb {
     Run(run::RunArgs),
     Pull(pull::PullArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
@@ -169,6 +175,8 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
     match verb {
         Verb::Run(args) => run::run(args, context),
         Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),
+        Verb::Login(args) => login::login(args).map(|()| 0),
+        Verb::Logout(args) => login::logout(args).map(|()| 0),
         Verb::Load(args) => load::run(args, &context.engine.root).map(|()| 0),
         Verb::Images(args) => images::run(args, &context.engine.root).map(|()| 0),
         Verb::Rmi(args) => rmi::run(args, context),

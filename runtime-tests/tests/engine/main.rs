@@ -7,4 +7,5 @@ mod layers;
 mod life;
 mod options;
 mod terminal;
+mod verbs;
 mod world;

@@ -144,7 +144,7 @@ impl<'a, W: Write> Stream<'a, W> {
         let inside = |path: &&[u8]| {
             path.strip_prefix(found.path.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
         };
-        if found.opaque || !made.iter().any(|path| inside(path)) {
+        if found.opaque || !made.iter().any(inside) {
             return Ok(false);
         }
         Ok(match look_below(below, &found.path)? {

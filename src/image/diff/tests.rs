@@ -365,7 +365,7 @@ proptest! {
         let want = listing(&merged);
         let tree = write_tree(&stacked(&[&above, &below], Marks::Trusted), Vec::new()).unwrap().1;
         let copy = bench.unpack("copy", &tree, &[]);
-        prop_assert_eq!(listing(&copy), want.clone());
+        prop_assert_eq!(&listing(&copy), &want);
         let stream = layer(&above, &[&below]).unwrap();
         let again = bench.unpack("again", &stream, &[&below]);
         let tree = write_tree(&stacked(&[&again, &below], Marks::Trusted), Vec::new()).unwrap().1;

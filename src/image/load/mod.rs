@@ -9,7 +9,7 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{self, Compression, Descriptor, ManifestError};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::store::{Image, Import, Store, StoreError};
+use crate::image::store::{Image, Import, Store, StoreError, Taken};
 use crate::image::unpack::decode::{self, DecodeError, Decoder, Growth};
 use crate::image::unpack::tar::TarError;
 use crate::image::unpack::{Limits, NameError};
@@ -121,13 +121,17 @@ pub struct Options {
     pub limits: Limits,
     /// How many layers are unpacked at the same time.
     pub parallel: usize,
+    /// What becomes of a name that another image has: an archive says nothing of who made it, so that a name which
+    /// means what a registry once sent must not change unasked (CVE-2024-24557).
+    pub taken: Taken,
 }
 
 impl Default for Options {
     /// As many layers at the same time as there are processors, but at least two and at most four.
     fn default() -> Options {
         let parallel = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
-        Options { platform: Platform::host(), limits: Limits::default(), parallel }
+        let taken = Taken::Refuse;
+        Options { platform: Platform::host(), limits: Limits::default(), parallel, taken }
     }
 }
 
@@ -136,6 +140,8 @@ impl Default for Options {
 pub struct Loaded {
     pub image: Image,
     pub names: Vec<Reference>,
+    /// Names that stay with other images.
+    pub refused: Vec<Reference>,
 }
 
 /// What is loaded.
@@ -152,17 +158,17 @@ pub fn load(store: &Store, source: Source<'_>, options: &Options) -> Result<Vec<
     let import = store.import()?;
     let archive = match source {
         Source::Directory(path) => Archive::directory(path)?,
-        Source::Stream(file) => Archive::tar(plain(&import, file)?)?,
+        Source::Stream(file) => Archive::tar(plain(&import, file, options.limits.growth)?)?,
     };
     let loader = Loader { archive, import, options };
-    // `docker save` writes both since Docker 25; index.json says more.
-    if let Some(index) = loader.archive.read(b"index.json", manifest::MANIFEST_MAX)? {
-        return loader.oci(&index);
+    let result = loader.images();
+    // Blobs of what was refused belong to nobody.
+    if result.is_err()
+        && let Err(error) = loader.import.abandon()
+    {
+        tracing::warn!("cannot collect what a failed load has left: {}", crate::error::chain(&error));
     }
-    if let Some(manifest) = loader.archive.read(b"manifest.json", manifest::MANIFEST_MAX)? {
-        return loader.docker(&manifest);
-    }
-    Err(LoadError::Unknown)
+    result
 }
 
 struct Loader<'a> {
@@ -172,22 +178,41 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    fn images(&self) -> Result<Vec<Loaded>> {
+        // `docker save` writes both since Docker 25; index.json says more.
+        if let Some(index) = self.archive.read(b"index.json", manifest::MANIFEST_MAX)? {
+            return self.oci(&index);
+        }
+        if let Some(manifest) = self.archive.read(b"manifest.json", manifest::MANIFEST_MAX)? {
+            return self.docker(&manifest);
+        }
+        Err(LoadError::Unknown)
+    }
+
     /// Names an image whose blobs and layers are in the store.
     fn commit(&self, manifest: &Descriptor, names: Vec<Reference>) -> Result<Loaded> {
         let mut image = None;
-        for name in &names {
-            image = Some(self.import.commit_image(Some(name), manifest)?);
+        let (mut given, mut refused) = (Vec::new(), Vec::new());
+        for name in names {
+            match self.import.commit_image_as(Some(&name), manifest, self.options.taken) {
+                Ok(named) => {
+                    image = Some(named);
+                    given.push(name);
+                }
+                Err(StoreError::NameTaken { .. }) => refused.push(name),
+                Err(error) => return Err(error.into()),
+            }
         }
         let image = match image {
             Some(image) => image,
             None => self.import.commit_image(None, manifest)?,
         };
-        Ok(Loaded { image, names })
+        Ok(Loaded { image, names: given, refused })
     }
 }
 
 /// A file that can be read at any place: the archive itself, or a decompressed copy of it.
-fn plain(import: &Import<'_>, mut file: File) -> Result<File> {
+fn plain(import: &Import<'_>, mut file: File, growth: Growth) -> Result<File> {
     let meta = file.metadata().map_err(SysError::io("fstat", "image archive"))?;
     let mut start = [0; 6];
     let mut filled = 0;
@@ -211,13 +236,13 @@ fn plain(import: &Import<'_>, mut file: File) -> Result<File> {
         if compression == Compression::None {
             return Ok(file);
         }
-        return spool(import, file, compression);
+        return spool(import, file, compression, growth);
     }
-    spool(import, std::io::Cursor::new(start.to_vec()).chain(file), compression)
+    spool(import, std::io::Cursor::new(start.to_vec()).chain(file), compression, growth)
 }
 
-fn spool(import: &Import<'_>, input: impl Read, compression: Compression) -> Result<File> {
-    let mut decoder = Decoder::new(input, compression, Growth::default()).map_err(LoadError::Decode)?;
+fn spool(import: &Import<'_>, input: impl Read, compression: Compression, growth: Growth) -> Result<File> {
+    let mut decoder = Decoder::new(input, compression, growth).map_err(LoadError::Decode)?;
     let mut copy = import.scratch()?;
     let mut chunk = vec![0; 256 << 10];
     loop {

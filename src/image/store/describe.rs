@@ -1,5 +1,5 @@
 //! What is known of an image's parts, and its names.
-use super::{Image, Result, Store, index, layer};
+use super::{Image, Result, Store, StoreError, index, layer};
 use crate::image::digest::Digest;
 use crate::image::manifest::{Config, Manifest};
 use crate::image::reference::Reference;
@@ -30,30 +30,28 @@ impl Store {
         Ok(dirs)
     }
 
-    /// Takes names of an image away, or all of them; the image stays, without a name if it has none left.
+    /// Takes names of an image away, or all of them if none is given; the image stays, without a name if it has none
+    /// left. Returns the names that are gone.
     ///
     /// # Errors
-    /// [`StoreError::NoImage`](super::StoreError::NoImage), also for a name that is another image's.
+    /// [`StoreError::NoImage`], also for a name that is another image's; then all names stay.
     pub fn untag(&self, name_or_id: &str, names: &[Reference]) -> Result<Vec<Reference>> {
-        let entries = index::read(self)?;
-        let digest = index::find(self, &entries, name_or_id)?.descriptor.digest;
-        let of_image = |name: &Reference| {
-            entries.iter().any(|entry| entry.name.as_ref() == Some(name) && entry.descriptor.digest == digest)
-        };
-        let names: Vec<Reference> = match names {
-            [] => entries
-                .iter()
-                .filter(|entry| entry.descriptor.digest == digest)
-                .filter_map(|entry| entry.name.clone())
-                .collect(),
-            names => names.to_vec(),
-        };
-        if let Some(strange) = names.iter().find(|name| !of_image(name)) {
-            return Err(super::StoreError::NoImage { name: strange.to_string() });
-        }
-        for name in &names {
-            index::forget_name(self, name)?;
-        }
-        Ok(names)
+        let mut gone = Vec::new();
+        index::change(self, |entries| {
+            let digest = index::find(self, entries, name_or_id)?.descriptor.digest;
+            let of_image = entries.iter().filter(|entry| entry.descriptor.digest == digest);
+            let all: Vec<Reference> = of_image.filter_map(|entry| entry.name.clone()).collect();
+            if let Some(strange) = names.iter().find(|name| !all.contains(name)) {
+                return Err(StoreError::NoImage { name: strange.to_string() });
+            }
+            gone = if names.is_empty() { all } else { names.to_vec() };
+            for name in &gone {
+                if let Some(at) = entries.iter().position(|entry| entry.name.as_ref() == Some(name)) {
+                    index::unname(entries, at);
+                }
+            }
+            Ok(!gone.is_empty())
+        })?;
+        Ok(gone)
     }
 }

@@ -1,7 +1,7 @@
 //! Why the store cannot do what it was asked.
 use crate::error::{ErrorKind, Kind};
 use crate::image::digest::Digest;
-use crate::image::reference::ReferenceError;
+use crate::image::reference::{Reference, ReferenceError};
 use crate::image::unpack::UnpackError;
 use crate::sys::SysError;
 use std::path::PathBuf;
@@ -60,6 +60,9 @@ pub enum StoreError {
     /// A shortened ID that begins several images' IDs.
     #[error("{prefix:?} begins the IDs of several images")]
     Ambiguous { prefix: String },
+    /// The name stays with the image that has it.
+    #[error("the name {name} is another image's")]
+    NameTaken { name: Box<Reference> },
     /// Containers still use it.
     #[error("image {name} is used by container {}", holders.join(", "))]
     InUse { name: String, holders: Vec<String> },
@@ -99,6 +102,7 @@ impl Kind for StoreError {
             StoreError::Name { .. } | StoreError::Ambiguous { .. } | StoreError::Holder { .. } => {
                 ErrorKind::InvalidInput
             }
+            StoreError::NameTaken { .. } => ErrorKind::AlreadyExists,
             StoreError::InUse { .. } | StoreError::SeveralNames { .. } | StoreError::Busy => {
                 ErrorKind::WrongState
             }

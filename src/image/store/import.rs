@@ -1,4 +1,5 @@
 //! Adding to the store while the collector is kept away.
+use super::index::Taken;
 use super::{Image, Result, Store, StoreError, collect, index};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
@@ -47,6 +48,19 @@ impl<'a> Import<'a> {
     /// `manifest` describes an image manifest, not an index. The image that had the name before stays, without
     /// a name. An image that gets no name can be found by its ID.
     pub fn commit_image(&self, name: Option<&Reference>, manifest: &Descriptor) -> Result<Image> {
+        self.commit_image_as(name, manifest, Taken::Move)
+    }
+
+    /// The same, where the name may have to stay with the image that has it.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`]; the image is none yet then.
+    pub fn commit_image_as(
+        &self,
+        name: Option<&Reference>,
+        manifest: &Descriptor,
+        taken: Taken,
+    ) -> Result<Image> {
         let parsed = self.store.manifest(manifest)?;
         for layer in &parsed.layers {
             if !self.store.has_blob(&layer.descriptor.digest, layer.descriptor.size) {
@@ -55,7 +69,7 @@ impl<'a> Import<'a> {
         }
         // Checks the configuration and every layer before the name points to them.
         self.store.load(&[], manifest)?;
-        index::set(self.store, name, manifest)?;
+        index::set(self.store, name, manifest, taken)?;
         self.store.load(&index::read(self.store)?, manifest)
     }
 }

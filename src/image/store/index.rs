@@ -118,13 +118,30 @@ pub(super) fn roots(store: &Store) -> Result<Vec<Descriptor>> {
         .collect()
 }
 
-/// Points `name` to `descriptor`. The image that had the name keeps an entry without one.
-pub(super) fn set(store: &Store, name: Option<&Reference>, descriptor: &Descriptor) -> Result<()> {
+/// Whether a name may be taken away from another image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The other image keeps an entry without it.
+    Move,
+    /// [`StoreError::NameTaken`].
+    Refuse,
+}
+
+/// Points `name` to `descriptor`.
+pub(super) fn set(
+    store: &Store,
+    name: Option<&Reference>,
+    descriptor: &Descriptor,
+    policy: Taken,
+) -> Result<()> {
     change(store, |entries| {
         let taken = |entry: &Entry| name.is_some() && entry.name.as_ref() == name;
         if let Some(old) = entries.iter().position(taken) {
             if entries[old].descriptor.digest == descriptor.digest {
                 return Ok(false);
+            }
+            if let (Taken::Refuse, Some(name)) = (policy, name) {
+                return Err(StoreError::NameTaken { name: Box::new(name.clone()) });
             }
             unname(entries, old);
         }

@@ -9,7 +9,8 @@
 //!     fs/  layer.json
 //!   leases/<holder>             what a container uses
 //!   staging/                    what is being built or thrown away
-//!   lock  index.lock  layers.lock  collect-later
+//!   partial/<hex>               blobs that a pull has begun (see `partial.rs`)
+//!   lock  index.lock  layers.lock  slots.lock  collect-later
 //! ```
 //!
 //! Several processes use the store at once, and power can fail between any two steps:
@@ -44,9 +45,11 @@ mod import;
 mod index;
 mod layer;
 mod lease;
+mod partial;
 mod prune;
 mod record;
 mod remove;
+mod slots;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -58,9 +61,12 @@ pub use df::{DiskUse, ImageUse, ObjectUse};
 pub use error::StoreError;
 pub use fsck::{Finding, Fsck, Holders, Outcome, Problem, Report, Subject};
 pub use import::Import;
+pub use index::Taken;
 pub use layer::{Slot, StagingLayer};
+pub use partial::{Claim, PartialBlob};
 pub use prune::{Prune, Pruned};
 pub use remove::Removal;
+pub use slots::MachineSlot;
 pub use usage::Usage;
 
 /// What a container uses is kept here.
@@ -108,6 +114,7 @@ impl Store {
         }
         index::init(&store)?;
         staging::sweep(&store)?;
+        partial::sweep(&store, partial::KEPT_FOR)?;
         Ok(store)
     }
 
@@ -234,6 +241,15 @@ impl Store {
 
     fn leases(&self) -> PathBuf {
         self.root.join(LEASES)
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    /// Removes blobs that pulls have begun and that nobody fetches now; returns the bytes that were freed.
+    pub fn forget_partial_blobs(&self) -> Result<u64> {
+        partial::sweep(self, std::time::Duration::ZERO)
     }
 
     fn staging(&self) -> PathBuf {
