@@ -111,7 +111,7 @@ fn global(corpus: &mut Corpus) {
     }
     corpus.accept("comment", global(&record("comment", b"0123456789abcdef")), &["f 644 a"]);
     corpus.accept("several", empty("b").extension(b'g', record("comment", b"1")).extension(b'g', record("comment", b"2")).node(b'0', "a"), &["f 644 a", "f 644 b"]);
-    corpus.accept("at the end", empty("a").extension(b'g', record("comment", b"1")), &["f 644 a"]);
+    corpus.refuse("at the end", empty("a").extension(b'g', record("comment", b"1")), &["followed by no entry"]);
     corpus.accept("between pax and its entry", Tar::new().pax(&[("path", b"b")]).extension(b'g', record("comment", b"1")).node(b'0', "a"), &["f 644 b"]);
     corpus.refuse("malformed", global(b"99 comment=x\n"), &["a record has a wrong length"]);
     corpus.refuse("1 MiB and 1", Tar::new().extension(b'g', vec![b'1'; (1 << 20) + 1]), &["is too large: at most 1048576"]);
