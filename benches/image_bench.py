@@ -262,10 +262,12 @@ def snapshot(layout, references):
     took = []
     with FileSystem() as root:
         call(corten(root) + ["pull", "--quiet", references["large"]])
-        for number in range(11):
+        for _ in range(11):
             trace = f"{root}/trace"
-            call(["strace", "-f", "--seccomp-bpf", "-ttt", "-T", "-o", trace, "-e", "trace=mkdir,mkdirat,fsopen,fsconfig,fsmount,mount"]
-                 + corten(root) + ["create", "--name", f"c{number}", "--network", "none", references["large"], "true"])
+            # The image has no program, so the container ends there; its snapshot was made by then.
+            subprocess.run(["strace", "-f", "--seccomp-bpf", "-ttt", "-T", "-o", trace, "-e", "trace=fsopen,fsconfig,fsmount"]
+                           + corten(root) + ["run", "--rm", "--network", "none", references["large"], "/none"],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             begin = end = None
             for line in open(trace):
                 words = line.split(None, 2)
@@ -273,8 +275,9 @@ def snapshot(layout, references):
                     begin, pid = float(words[1]), words[0]
                 elif begin and not end and words[0] == pid and words[2].startswith("fsmount("):
                     end = float(words[1]) + float(line.rpartition("<")[2].split(">")[0])
+            if begin is None or end is None:
+                sys.exit(f"bench: no overlay was mounted by fsopen and fsmount: {open(trace).read()[-2000:]}")
             took.append((end - begin) * 1e3)
-            call(corten(root) + ["rm", f"c{number}"])
     row("a container's snapshot, made and mounted", statistics.median(took), "", 1, lambda value: f"{value:.2f} ms")
 
 
