@@ -26,7 +26,7 @@ def entry(member):
     kind = KINDS.get(member.type, "?")
     return {
         "kind": kind,
-        "path": raw(member.name),
+        "path": raw(member.name).rstrip("/"),
         "target": raw(member.linkname) if kind in "hl" else "",
         "size": member.size if kind == "f" else 0,
         "mode": member.mode & 0o7777,

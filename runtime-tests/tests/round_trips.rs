@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use runtime_tests::image::Image;
+use runtime_tests::registry::DockerRegistry;
 use runtime_tests::{Fixture, Outcome, command, needs};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -29,7 +30,7 @@ impl World {
         let archive = world.fixture.file("base.tar", Image::busybox().oci_archive("localhost/base:1"));
         world.corten("root", &["load", "-i", archive.to_str().unwrap()]).ok();
         let script = "cd /etc; rm release; mkdir -m 3770 d; echo text > d/f; ln d/f d/g; ln -s f d/s; mknod d/p p; chown 1:2 d/f; \
-            touch -d '2011-11-11 11:11:11.123456789' d/f; rm -r /tmp; mkdir /tmp; touch /tmp/new";
+            touch -d '2011-11-11 11:11:11' d/f; rm -r /tmp; mkdir /tmp; touch /tmp/new";
         world
             .corten(
                 "root",
@@ -224,4 +225,49 @@ fn umoci_unpacks_the_same_tree() {
     let (ours, theirs) = (listing(Path::new(&tree)), listing(&Path::new(&bundle).join("rootfs")));
     assert!(ours.iter().any(|line| line.starts_with("/etc/d/g ") && line.contains(" link ")));
     assert_eq!(ours, theirs);
+}
+
+#[test]
+fn a_registry_takes_it_and_gives_it_to_all() {
+    let world = World::new();
+    let here = world.image("root", IMAGE);
+    let registry = DockerRegistry::start(&world.fixture.path().join("registry"));
+    let name = format!("{}/trip/app:1", registry.address());
+    let digests = world.path("digest");
+    let push = |to: &str| {
+        let args = ["push", "--format", "json", "--digestfile", &digests, IMAGE, to];
+        world.corten("root", &args).ok().json()
+    };
+    let pushed = push(&name);
+    assert_eq!(pushed["digest"], here.0);
+    assert_eq!((&pushed["sent"], &pushed["present"]), (&json!(4), &json!(0)));
+    assert_eq!(std::fs::read_to_string(&digests).unwrap(), here.0.as_str().unwrap());
+    assert_eq!(push(&name)["present"], json!(4), "nothing is sent twice");
+    // Another repository of a registry that is known to have the layers.
+    world.corten("root", &["tag", IMAGE, &name]).ok();
+    let other = format!("docker://{}/other/app:2", registry.address());
+    let mounted = push(&other);
+    assert_eq!((&mounted["mounted"], &mounted["sent"]), (&json!(3), &json!(1)), "{mounted}");
+
+    let seen = world.skopeo(&["inspect", "--tls-verify=false", &format!("docker://{name}")]).ok().json();
+    assert_eq!(seen["Digest"], here.0);
+    let policy = world.path("policy.json");
+    world.tool("podman", &["pull", "--tls-verify=false", "--signature-policy", &policy, &name]).ok();
+    let seen = world.tool("podman", &["image", "inspect", &name]).ok().json();
+    assert_eq!(seen[0]["Digest"], here.0);
+    world.corten("second", &["pull", &format!("{}/other/app:2", registry.address())]).ok();
+    let back = world.image("second", &format!("{}/other/app:2", registry.address()));
+    assert_eq!((back.0, back.1), (here.0.clone(), here.1));
+
+    let wrong = format!("{}/trip/app@sha256:{}", registry.address(), "0".repeat(64));
+    world.corten("root", &["push", IMAGE, &wrong]).exits(125).says("has the digest");
+    world.corten("root", &["push", IMAGE, "oci:/tmp/x"]).exits(125).says("corten save");
+    world.corten("root", &["push", "localhost/absent", &name]).exits(125);
+    // What podman pushes comes back the same.
+    let by_podman = format!("{}/podman/app:1", registry.address());
+    world
+        .tool("podman", &["push", "--tls-verify=false", "--signature-policy", &policy, &name, &by_podman])
+        .ok();
+    world.corten("third", &["pull", &by_podman]).ok();
+    assert_eq!(world.image("third", &by_podman).0, here.0);
 }

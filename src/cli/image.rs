@@ -1,5 +1,5 @@
 //! `corten image VERB`: docker's longer names of what is done with images.
-use super::{Context, commit, history, images, inspect, load, prune, pull, rmi, save, tag};
+use super::{Context, commit, history, images, inspect, load, prune, pull, push, rmi, save, tag};
 use clap::{Args, Subcommand};
 
 /// Work with images
@@ -19,6 +19,7 @@ enum Verb {
     Ls(images::ImagesArgs),
     Prune(prune::PruneArgs),
     Pull(pull::PullArgs),
+    Push(push::PushArgs),
     #[command(visible_alias = "remove")]
     Rm(rmi::RmiArgs),
     Save(save::SaveArgs),
@@ -36,6 +37,7 @@ pub fn run(args: &ImageArgs, context: &Context) -> anyhow::Result<u8> {
         Verb::Load(args) => load::run(args, root),
         Verb::Ls(args) => images::run(args, root),
         Verb::Pull(args) => pull::run(args, root),
+        Verb::Push(args) => push::run(args, context),
         Verb::Prune(args) => return prune::run(args, context),
         Verb::Rm(args) => return rmi::run(args, context),
         Verb::Save(args) => save::run(args, context),

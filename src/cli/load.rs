@@ -12,7 +12,7 @@ use crate::image::digest::Digest;
 use crate::image::load::{self, Options, Source};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::store::{Store, Taken};
+use crate::image::store::{Store, TakenName};
 
 /// Load images from an archive: an OCI layout (as a tar archive or a directory) or what `docker save` writes.
 ///
@@ -74,7 +74,7 @@ pub fn run(args: &LoadArgs, root: &Path) -> anyhow::Result<()> {
         options.platform = platform.clone();
     }
     if args.replace {
-        options.taken = Taken::Move;
+        options.taken = TakenName::Move;
     }
     let loaded = load::load(&store, source, &options)?;
     let mut out = std::io::stdout().lock();

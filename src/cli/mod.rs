@@ -38,6 +38,7 @@ mod output;
 pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod push;
 pub mod registry;
 pub mod rmi;
 pub mod run;
@@ -83,6 +84,7 @@ enum Verb {
     Prune(prune::PruneArgs),
     Df(df::DfArgs),
     Fsck(fsck::FsckArgs),
+    Push(push::PushArgs),
     Tag(tag::TagArgs),
     Untag(tag::UntagArgs),
     Save(save::SaveArgs),
@@ -183,6 +185,7 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
         Verb::Prune(args) => prune::run(args, context),
         Verb::Df(args) => df::run(args, context),
         Verb::Fsck(args) => fsck::run(args, context),
+        Verb::Push(args) => push::run(args, context).map(|()| 0),
         Verb::Tag(args) => tag::run(args, context).map(|()| 0),
         Verb::Untag(args) => tag::untag(args, context).map(|()| 0),
         Verb::Save(args) => save::run(args, context).map(|()| 0),

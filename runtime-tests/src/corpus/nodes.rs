@@ -20,6 +20,11 @@ fn devices(corpus: &mut Corpus) {
     corpus.accept("null", node(b'3', "null", 1, 3), &["c 644 null 1:3"]);
     corpus.accept("memory", node(b'3', "mem", 1, 1), &["c 644 mem 1:1"]);
     corpus.accept("disk", node(b'4', "sda", 8, 0), &["b 644 sda 8:0"]);
+    corpus.refuse(
+        "numbers of junk on a file",
+        Tar::new().raw(entry(b'0', "a").put(329, b"junk"), b""),
+        &["invalid device number"],
+    );
     corpus.accept("largest", node(b'3', "x", 4095, 1_048_575), &["c 644 x 4095:1048575"]);
     corpus.refuse("major too large", node(b'3', "x", 4096, 0), &["invalid device number"]);
     corpus.refuse("minor too large", node(b'4', "x", 0, 1_048_576), &["invalid device number"]);

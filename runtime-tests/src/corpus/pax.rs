@@ -171,7 +171,11 @@ fn global(corpus: &mut Corpus) {
             .node(b'0', "a"),
         &["f 644 a", "f 644 b"],
     );
-    corpus.accept("at the end", empty("a").extension(b'g', record("comment", b"1")), &["f 644 a"]);
+    corpus.refuse(
+        "at the end",
+        empty("a").extension(b'g', record("comment", b"1")),
+        &["followed by no entry"],
+    );
     corpus.accept(
         "between pax and its entry",
         Tar::new().pax(&[("path", b"b")]).extension(b'g', record("comment", b"1")).node(b'0', "a"),

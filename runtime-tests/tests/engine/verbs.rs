@@ -85,7 +85,7 @@ fn a_commit_has_what_the_container_changed() {
     assert_eq!(first, again);
     let image = world.image("localhost/made");
     assert_eq!(image["Id"], json!(first.trim()));
-    assert_eq!(image["RepoTags"], json!(["localhost/made:again", "localhost/made:latest"]));
+    assert_eq!(image["RepoTags"], json!(["localhost/made:latest", "localhost/made:again"]));
     assert_eq!((&image["Author"], &image["Comment"]), (&json!("A <a@b>"), &json!("changed")));
     assert_eq!(image["Created"], json!("2023-11-14T22:13:20.000000000Z"));
     assert_eq!(image["Config"]["Env"], json!(["PATH=/bin", "X=1", "Y=2"]));
@@ -301,7 +301,7 @@ fn names_are_given_taken_and_found() {
 #[test]
 fn what_a_container_hides_stays_hidden() {
     let world = World::new();
-    let id = world.ran(&[], "rm -r /etc; mkdir /etc; echo x > /etc/own; rm -r /root");
+    let id = world.ran(&[], "rm -r /root /tmp; mkdir /root; echo x > /root/own");
     world.commit(&[&id, "localhost/hidden"]).ok();
     // In a store that has not seen the container.
     let archive = world.path("hidden.tar");
@@ -317,9 +317,9 @@ fn what_a_container_hides_stays_hidden() {
         "localhost/hidden",
         "/bin/sh",
         "-c",
-        "cat /etc/own; ls -d /root /etc/passwd 2>&1",
+        "cat /root/own; ls -d /tmp 2>&1",
     ]);
-    assert!(seen.starts_with("x\n") && seen.matches("No such file").count() == 2, "{seen}");
+    assert!(seen.starts_with("x\n") && seen.contains("No such file"), "{seen}");
     let top = world.top("localhost/hidden");
-    assert_eq!(std::fs::symlink_metadata(top.join("root")).unwrap().rdev(), 0);
+    assert_eq!(std::fs::symlink_metadata(top.join("tmp")).unwrap().rdev(), 0);
 }

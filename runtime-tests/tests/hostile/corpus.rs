@@ -233,11 +233,9 @@ fn the_corpus_through_every_command() {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for entry in ENTRIES.iter().filter(|entry| (entry.suits)(case)) {
                         if let Err(what) = judge(&bench, outside, entry, case, records) {
-                            failures.lock().unwrap().push(format!(
-                                "{} by {}: {what}",
-                                case.name(),
-                                entry.name
-                            ));
+                            let what = format!("{} by {}: {what}", case.name(), entry.name);
+                            println!("{what}");
+                            failures.lock().unwrap().push(what);
                             // What one has left is no other's fault.
                             bench.store.clear();
                         }

@@ -77,9 +77,13 @@ fn by_tar(store: &Store, layers: &[Vec<u8>]) -> Tree {
     std::fs::create_dir(&root).unwrap();
     for layer in layers {
         let archive = store.file("layer.tar", layer);
-        for path in members(layer) {
+        for (path, is_dir) in members(layer) {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
             let dir = root.join(parent);
+            // tar does not replace a directory that is not empty.
+            if !is_dir && !name.starts_with(".wh.") {
+                remove(&dir.join(name));
+            }
             match name.strip_prefix(".wh.") {
                 Some(".wh..opq") => {
                     for entry in std::fs::read_dir(&dir).into_iter().flatten() {
@@ -92,19 +96,20 @@ fn by_tar(store: &Store, layers: &[Vec<u8>]) -> Tree {
         }
         let mut tar = Command::new("tar");
         tar.args(["-xpf", &archive, "--xattrs", "--xattrs-include=*", "--numeric-owner", "--same-owner"]);
-        tar.args(["--recursive-unlink", "--exclude=.wh.*", "-C"]).arg(&root);
+        tar.args(["--exclude=.wh.*", "-C"]).arg(&root);
         run_within(&mut tar, needs::stretched(Duration::from_secs(120))).ok();
     }
     tree::read(&root)
 }
 
-/// Paths of a layer that was made here: its names are UTF-8.
-fn members(layer: &[u8]) -> Vec<String> {
-    use corten::image::unpack::tar::{Event, Parser};
+/// Paths of a layer that was made here, whose names are UTF-8, and whether they are directories.
+fn members(layer: &[u8]) -> Vec<(String, bool)> {
+    use corten::image::unpack::tar::{Event, Kind, Parser};
     let (mut parser, mut input, mut paths) = (Parser::new(), layer, Vec::new());
     while let Some(event) = parser.next(&mut input).expect("a layer of the test's") {
         if let Event::Entry(entry) = event {
-            paths.push(String::from_utf8(entry.path).unwrap().trim_end_matches('/').to_owned());
+            let path = String::from_utf8(entry.path).unwrap().trim_end_matches('/').to_owned();
+            paths.push((path, entry.kind == Kind::Directory));
         }
     }
     paths

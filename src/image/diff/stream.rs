@@ -179,19 +179,29 @@ impl<'a, W: Write> Stream<'a, W> {
             return Ok(());
         }
         let key = (found.stat.st_dev, found.stat.st_ino);
-        if !found.is_dir() && found.stat.st_nlink > 1 {
-            if let Some(target) = self.links.get(&key) {
-                let link = Kind::HardLink { target: target.clone() };
-                let entry = entry(&found.path, link, &found.stat, Vec::new());
-                return self.put(&entry);
+        let several = !found.is_dir() && found.stat.st_nlink > 1;
+        if several && let Some(target) = self.links.get(&key) {
+            let link = Kind::HardLink { target: target.clone() };
+            let entry = entry(&found.path, link, &found.stat, Vec::new());
+            return self.put(&entry);
+        }
+        let (entry, file) = match self.describe(walk, found) {
+            // It is gone, as if the walk had come a moment later.
+            Err(DiffError::Changed { path }) => {
+                tracing::warn!("/{path} was exchanged while it was read: it is left out");
+                self.written.left_out += 1;
+                walk.skip();
+                return Ok(());
             }
+            described => described?,
+        };
+        if several {
             self.link_names += found.path.len() + 64;
             if self.link_names > LINKS_MAX {
                 return Err(DiffError::TooManyNames { limit: LINKS_MAX });
             }
             self.links.insert(key, found.path.clone());
         }
-        let (entry, file) = self.describe(walk, found)?;
         self.put(&entry)?;
         match file {
             Some(file) if entry.kind == Kind::File => self.content(&entry, File::from(file)),

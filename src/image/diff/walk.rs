@@ -252,7 +252,7 @@ impl<'a> Walk<'a> {
         let parent = self.parent_of(layer)?;
         let stat = match stat_at(parent, name) {
             Ok(stat) => stat,
-            // Removed since the directory was read.
+            // Removed since its name was read.
             Err(error) if error.errno == Errno::ENOENT => return Ok(None),
             Err(error) => return Err(at(&path)(error)),
         };
@@ -262,7 +262,10 @@ impl<'a> Walk<'a> {
         }
         let mut found = Found { path, stat, whiteout, opaque: false, layer };
         if found.is_dir() {
-            let dir = self.open(&found)?;
+            let dir = match self.open(&found) {
+                Err(DiffError::Changed { .. }) => return Ok(None),
+                opened => opened?,
+            };
             found.opaque = self.marks_of(&dir)?.0;
             self.descend = Some(member);
         }

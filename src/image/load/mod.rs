@@ -9,7 +9,7 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{self, Compression, Descriptor, ManifestError};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::store::{Image, Import, Store, StoreError, Taken};
+use crate::image::store::{Image, Import, Store, StoreError, TakenName};
 use crate::image::unpack::decode::{self, DecodeError, Decoder, Growth};
 use crate::image::unpack::tar::TarError;
 use crate::image::unpack::{Limits, NameError};
@@ -123,14 +123,14 @@ pub struct Options {
     pub parallel: usize,
     /// What becomes of a name that another image has: an archive says nothing of who made it, so that a name which
     /// means what a registry once sent must not change unasked (CVE-2024-24557).
-    pub taken: Taken,
+    pub taken: TakenName,
 }
 
 impl Default for Options {
     /// As many layers at the same time as there are processors, but at least two and at most four.
     fn default() -> Options {
         let parallel = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
-        let taken = Taken::Refuse;
+        let taken = TakenName::Refuse;
         Options { platform: Platform::host(), limits: Limits::default(), parallel, taken }
     }
 }

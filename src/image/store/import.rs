@@ -1,5 +1,5 @@
 //! Adding to the store while the collector is kept away.
-use super::index::Taken;
+use super::index::TakenName;
 use super::{Image, Result, Store, StoreError, collect, index};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
@@ -48,7 +48,7 @@ impl<'a> Import<'a> {
     /// `manifest` describes an image manifest, not an index. The image that had the name before stays, without
     /// a name. An image that gets no name can be found by its ID.
     pub fn commit_image(&self, name: Option<&Reference>, manifest: &Descriptor) -> Result<Image> {
-        self.commit_image_as(name, manifest, Taken::Move)
+        self.commit_image_as(name, manifest, TakenName::Move)
     }
 
     /// The same, where the name may have to stay with the image that has it.
@@ -59,7 +59,7 @@ impl<'a> Import<'a> {
         &self,
         name: Option<&Reference>,
         manifest: &Descriptor,
-        taken: Taken,
+        taken: TakenName,
     ) -> Result<Image> {
         let parsed = self.store.manifest(manifest)?;
         for layer in &parsed.layers {

@@ -120,7 +120,7 @@ pub(super) fn roots(store: &Store) -> Result<Vec<Descriptor>> {
 
 /// Whether a name may be taken away from another image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum TakenName {
     /// The other image keeps an entry without it.
     Move,
     /// [`StoreError::NameTaken`].
@@ -132,7 +132,7 @@ pub(super) fn set(
     store: &Store,
     name: Option<&Reference>,
     descriptor: &Descriptor,
-    policy: Taken,
+    policy: TakenName,
 ) -> Result<()> {
     change(store, |entries| {
         let taken = |entry: &Entry| name.is_some() && entry.name.as_ref() == name;
@@ -140,7 +140,7 @@ pub(super) fn set(
             if entries[old].descriptor.digest == descriptor.digest {
                 return Ok(false);
             }
-            if let (Taken::Refuse, Some(name)) = (policy, name) {
+            if let (TakenName::Refuse, Some(name)) = (policy, name) {
                 return Err(StoreError::NameTaken { name: Box::new(name.clone()) });
             }
             unname(entries, old);
@@ -164,17 +164,6 @@ pub(super) fn unname(entries: &mut Vec<Entry>, at: usize) {
     } else {
         entries[at].name = None;
     }
-}
-
-/// Takes a name away, and keeps the image without it.
-pub(super) fn forget_name(store: &Store, name: &Reference) -> Result<()> {
-    change(store, |entries| {
-        let Some(at) = entries.iter().position(|entry| entry.name.as_ref() == Some(name)) else {
-            return Ok(false);
-        };
-        unname(entries, at);
-        Ok(true)
-    })
 }
 
 /// Edits the entries under the lock; `edit` says whether it changed any.

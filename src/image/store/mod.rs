@@ -61,7 +61,7 @@ pub use df::{DiskUse, ImageUse, ObjectUse};
 pub use error::StoreError;
 pub use fsck::{Finding, Fsck, Holders, Outcome, Problem, Report, Subject};
 pub use import::Import;
-pub use index::Taken;
+pub use index::TakenName;
 pub use layer::{Slot, StagingLayer};
 pub use partial::{Claim, PartialBlob};
 pub use prune::{Prune, Pruned};
