@@ -131,3 +131,40 @@ pub fn wait(child: &mut Child, within: Duration) -> Option<std::process::ExitSta
     child.wait().expect("wait for a child");
     None
 }
+
+/// How a command ended, and what it took.
+#[derive(Debug)]
+pub struct Measured {
+    /// Its end; None if it was killed because its time was over.
+    pub status: Option<std::process::ExitStatus>,
+    /// What it wrote to standard output and standard error.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    /// From its start to its end.
+    pub time: Duration,
+    /// The most memory that it, or a child of its own, had resident at once: bytes. It begins with what this process
+    /// has (setmax_mm_hiwater_rss in exec_mmap of Linux), so keep the test small.
+    pub resident: u64,
+}
+
+/// Runs a command to its end, and tells what it took.
+#[track_caller]
+pub fn measure(command: &mut Command, within: Duration) -> Measured {
+    let mut stdout = tempfile::tempfile().expect("temporary file");
+    let mut stderr = tempfile::tempfile().expect("temporary file");
+    command.stdin(Stdio::null());
+    command.stdout(stdout.try_clone().expect("dup")).stderr(stderr.try_clone().expect("dup"));
+    let start = std::time::Instant::now();
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let pid = i32::try_from(child.id()).expect("a pid");
+    let pidfd = sys::pidfd_open(pid).expect("pidfd_open of a child");
+    let ended = events::readable(pidfd.as_fd(), within);
+    if !ended {
+        sys::pidfd_kill(pidfd.as_fd()).expect("kill a child");
+    }
+    let time = start.elapsed();
+    let (status, resident) = sys::wait4(pid);
+    let (stdout, stderr) = (read_all(&mut stdout), read_all(&mut stderr));
+    Measured { status: ended.then_some(status), stdout, stderr, time, resident }
+}

@@ -83,6 +83,17 @@ impl Tar {
         self
     }
 
+    /// Adds bytes as they are.
+    pub fn bytes(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.bytes.extend_from_slice(bytes.as_ref());
+        self
+    }
+
+    /// The archive without an end mark.
+    pub fn unfinished(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Adds a directory.
     pub fn dir(self, name: &str) -> Self {
         self.entry(Kind::Dir, name, "", 0o755, (0, 0), b"")
@@ -187,19 +198,7 @@ impl Image {
     /// An OCI archive (a tar of an image layout) with this image under `name`.
     pub fn oci_archive(&self, name: &str) -> Vec<u8> {
         let Blobs { blobs, manifest, .. } = self.blobs();
-        let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [{
-            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(&manifest), "size": manifest.len(),
-            "annotations": {"org.opencontainers.image.ref.name": name},
-        }]});
-        let mut tar = Tar::new()
-            .file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)
-            .file("index.json", 0o644, &serde_json::to_vec(&index).expect("JSON"))
-            .dir("blobs/")
-            .dir("blobs/sha256/");
-        for (digest, bytes) in blobs {
-            tar = tar.file(&format!("blobs/{}", digest.replace(':', "/")), 0o644, &bytes);
-        }
-        tar.finish()
+        oci_layout(&blobs, &manifest, name)
     }
 
     /// A Docker archive (`docker save`) with this image under `name`.
@@ -216,4 +215,21 @@ impl Image {
         let manifest = json!([{"Config": config_name, "RepoTags": [name], "Layers": names}]);
         tar.file("manifest.json", 0o644, &serde_json::to_vec(&manifest).expect("JSON")).finish()
     }
+}
+
+/// A tar archive of an OCI layout with these blobs, in which this manifest has a name.
+pub fn oci_layout(blobs: &[(String, Vec<u8>)], manifest: &[u8], name: &str) -> Vec<u8> {
+    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [{
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest(manifest), "size": manifest.len(),
+        "annotations": {"org.opencontainers.image.ref.name": name},
+    }]});
+    let mut tar = Tar::new()
+        .file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)
+        .file("index.json", 0o644, &serde_json::to_vec(&index).expect("JSON"))
+        .dir("blobs/")
+        .dir("blobs/sha256/");
+    for (digest, bytes) in blobs {
+        tar = tar.file(&format!("blobs/{}", digest.replace(':', "/")), 0o644, bytes);
+    }
+    tar.finish()
 }

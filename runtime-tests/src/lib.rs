@@ -9,6 +9,7 @@
 //! - [`terminal`]: the caller's end of a console socket. [`user`]: an ordinary user, as whom the runtime runs rootless.
 //! - [`kill_point`]: disturbs a command at its n-th system call. [`campaign`]: does so to the runtime's commands.
 //! - [`image`]: small images as archives, made without any other tool. [`registry`]: registries, honest and not.
+//! - [`corpus`]: hostile layers with their verdicts, made by [`header`]. [`tree`]: all that a tree on disk is, to compare it.
 //! - [`agent`]: a node agent with its own directories, network and tasks. [`cri`]: pods on it, made with crictl.
 //! - [`daemon`]: dockerd or containerd, with the binary under test as their runtime.
 //!
@@ -20,11 +21,13 @@ pub mod bundle;
 pub mod campaign;
 pub mod cgroup;
 pub mod command;
+pub mod corpus;
 pub mod cri;
 pub mod daemon;
 pub mod events;
 pub mod fault_proxy;
 pub mod fixture;
+pub mod header;
 pub mod image;
 pub mod kill_point;
 pub mod leaks;
@@ -32,6 +35,7 @@ pub mod needs;
 pub mod registry;
 mod sys;
 pub mod terminal;
+pub mod tree;
 pub mod user;
 
 pub use agent::Agent;

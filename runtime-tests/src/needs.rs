@@ -7,6 +7,7 @@
 //! | the static probe | `CORTEN_PROBE` | built by cargo beside the test |
 //! | a static busybox | `CORTEN_BUSYBOX` | `/bin/busybox` |
 //! | crictl and critest | `CORTEN_CRI_TOOLS`, a directory | `target/cri-tools` (`scripts/cri-tools.sh`) |
+//! | a layer with Debian's base | - | `target/debian-layer.tar` (`scripts/debian-layer.sh`) |
 //! | how often each race with a container's set-up is run | `CORTEN_TEST_RACES` | 200, fewer on a slow machine |
 //! | how much slower than a real machine this one is | `CORTEN_TEST_SLOW` | 1 |
 
@@ -68,6 +69,11 @@ pub fn cri_tool(name: &str) -> PathBuf {
     let dir =
         std::env::var_os("CORTEN_CRI_TOOLS").map_or_else(|| target_dir().join("cri-tools"), PathBuf::from);
     required(name, dir.join(name), "scripts/cri-tools.sh")
+}
+
+/// A layer with Debian's base and python3.
+pub fn debian_layer() -> PathBuf {
+    required("a Debian layer", target_dir().join("debian-layer.tar"), "scripts/debian-layer.sh")
 }
 
 /// aws, or the python3 that has boto3.

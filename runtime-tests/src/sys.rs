@@ -97,3 +97,42 @@ pub fn set_inheritable(file: &std::path::Path, mask: u32) {
     };
     Errno::result(rc).expect("setxattr security.capability");
 }
+
+/// The extended attributes of a file, not following a link; none where the file system has none.
+pub(crate) fn xattrs(file: &std::path::Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(file.as_os_str().as_bytes()).expect("a path");
+    let read = |call: &dyn Fn(*mut libc::c_char, usize) -> isize| {
+        let mut buffer = vec![0_u8; 128 << 10];
+        let length = call(buffer.as_mut_ptr().cast(), buffer.len());
+        buffer.truncate(usize::try_from(length).unwrap_or(0));
+        buffer
+    };
+    // SAFETY: the path ends with NUL, and the kernel writes at most as many bytes as the buffer has.
+    let names = read(&|buffer, length| unsafe { libc::llistxattr(path.as_ptr(), buffer, length) });
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            let key = std::ffi::CString::new(name).expect("a name without NUL");
+            let value = read(&|buffer, length| {
+                // SAFETY: both strings end with NUL, and the kernel writes at most as many bytes as the buffer has.
+                unsafe { libc::lgetxattr(path.as_ptr(), key.as_ptr(), buffer.cast(), length) }
+            });
+            (name.to_vec(), value)
+        })
+        .collect()
+}
+
+/// Waits for a child that has ended, and tells its status and the most memory (bytes) that it or a child that it waited
+/// for had resident at once (wait4(2)).
+pub(crate) fn wait4(pid: i32) -> (std::process::ExitStatus, u64) {
+    use std::os::unix::process::ExitStatusExt;
+    let mut status = 0;
+    // SAFETY: all of the structure is numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one int and one structure, which outlive the call.
+    let rc = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    Errno::result(rc).expect("wait4 of a child");
+    let resident = u64::try_from(usage.ru_maxrss).expect("a size in KiB") << 10;
+    (std::process::ExitStatus::from_raw(status), resident)
+}

@@ -1,6 +1,7 @@
 //! The flags that `run` and `create` share.
 use super::Context;
 use super::connection::ConnectionArgs;
+use super::limits::LimitArgs;
 use super::registry;
 use crate::engine::EngineError;
 use crate::engine::create::Request;
@@ -108,6 +109,8 @@ pub struct ContainerArgs {
     /// When to pull the image
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = PullPolicy::Missing)]
     pull: PullPolicy,
+    #[command(flatten)]
+    unpacking: LimitArgs,
     /// What `stop` sends [default: the image's, or SIGTERM]
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
@@ -245,7 +248,7 @@ impl ContainerArgs {
     /// The image from the store, pulled if the policy says so.
     pub fn resolve(&self, context: &Context, store: &Store) -> anyhow::Result<Image> {
         if self.pull == PullPolicy::Always {
-            pull(context, self.image())?;
+            pull(context, self.image(), &self.unpacking)?;
         }
         if let Some(image) = registry::find(store, self.image())? {
             return Ok(image);
@@ -254,7 +257,7 @@ impl ContainerArgs {
         if self.pull != PullPolicy::Missing {
             return Err(missing().into());
         }
-        pull(context, self.image())?;
+        pull(context, self.image(), &self.unpacking)?;
         Ok(registry::find(store, self.image())?.ok_or_else(missing)?)
     }
 
@@ -309,11 +312,13 @@ pub fn environment(texts: &[String]) -> Result<Vec<String>, EngineError> {
 
 /// Pulls in a process of its own: a pull has threads, and a container is never set up in a process that has
 /// any. What it prints goes to our standard error, as ours is the container's.
-fn pull(context: &Context, image: &str) -> anyhow::Result<()> {
+fn pull(context: &Context, image: &str, limits: &LimitArgs) -> anyhow::Result<()> {
     let status = Command::new("/proc/self/exe")
         .arg("--root")
         .arg(&context.engine.root)
-        .args(["pull", "--", image])
+        .arg("pull")
+        .args(limits.words())
+        .args(["--", image])
         .stdin(std::process::Stdio::null())
         .stdout(std::io::stderr())
         .status()

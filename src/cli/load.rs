@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use super::limits::LimitArgs;
 use crate::image::digest::Digest;
 use crate::image::load::{self, Options, Source};
 use crate::image::platform::Platform;
@@ -27,6 +28,8 @@ pub struct LoadArgs {
     /// Take names away from the images that have them
     #[arg(long)]
     pub replace: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// What to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub format: Format,
@@ -66,7 +69,7 @@ pub fn run(args: &LoadArgs, root: &Path) -> anyhow::Result<()> {
             Source::Stream(File::from(input.context("cannot read standard input")?))
         }
     };
-    let mut options = Options::default();
+    let mut options = Options { limits: args.limits.limits(), ..Options::default() };
     if let Some(platform) = &args.platform {
         options.platform = platform.clone();
     }

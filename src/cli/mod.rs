@@ -28,6 +28,7 @@ pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod kill;
+mod limits;
 pub mod load;
 pub mod login;
 pub mod logs;

@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::limits::LimitArgs;
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::image::platform::Platform;
@@ -25,6 +26,8 @@ pub struct PullArgs {
     pub reference: String,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Which platform's image to take instead of this host's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
@@ -110,6 +113,7 @@ fn fetch(store: &Store, args: &PullArgs) -> anyhow::Result<(Reference, Pulled)> 
         let options = Options {
             platform: args.platform.clone(),
             access: access.clone(),
+            limits: args.limits.limits(),
             foreign: if args.foreign_layers { Foreign::Fetch } else { Foreign::Refuse },
             parallel: args.parallel.into(),
             machine: args.machine_parallel.map_or_else(pull::machine_default, usize::from),

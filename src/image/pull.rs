@@ -17,6 +17,7 @@ use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::registry::{Access, Client, Fetched, RegistriesError, RegistryError};
 use crate::image::store::{Image, Import, Store, StoreError};
+use crate::image::unpack::Limits;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 mod layers;
@@ -153,6 +154,8 @@ pub enum Foreign {
 pub struct Options<'a> {
     /// Which image of an index; this host's by default.
     pub platform: Option<Platform>,
+    /// How much each layer may ask for.
+    pub limits: Limits,
     /// How registries are reached.
     pub access: Access,
     /// Fetch layers that are not in the registry from where the manifest says that they are.
@@ -168,6 +171,7 @@ impl Default for Options<'_> {
     fn default() -> Self {
         Options {
             platform: None,
+            limits: Limits::default(),
             access: Access::default(),
             foreign: Foreign::Refuse,
             parallel: 3,

@@ -13,6 +13,7 @@ pub mod caps;
 pub mod classic_mount;
 pub mod clock;
 pub mod copy;
+pub mod dirents;
 pub mod disk;
 #[cfg(target_arch = "x86_64")]
 pub mod entry;
@@ -20,7 +21,10 @@ pub mod error;
 pub mod eventfd;
 pub mod exe;
 pub mod host;
+#[cfg(target_arch = "x86_64")]
+pub mod inflate;
 pub mod keyring;
+pub mod landlock;
 pub mod link;
 pub mod lock;
 pub mod mount;

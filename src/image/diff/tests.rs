@@ -348,7 +348,8 @@ proptest! {
         let Some(bench) = Bench::new() else { return Ok(()) };
         let (below, above, work) = (bench.tree("below"), bench.tree("above"), bench.tree("work"));
         build(&below, &lower);
-        let Ok(mount) = crate::image::snapshot::overlay::mount_detached(std::slice::from_ref(&below), &above, &work) else {
+        let stack = crate::image::snapshot::Stack { lowers: std::slice::from_ref(&below), upper: &above, work: &work };
+        let Ok(mount) = crate::image::snapshot::Driver::Overlay.mount(&stack) else {
             return Ok(());
         };
         // The kernel makes the whiteouts and the copies.

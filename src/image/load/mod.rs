@@ -158,17 +158,17 @@ pub fn load(store: &Store, source: Source<'_>, options: &Options) -> Result<Vec<
     let import = store.import()?;
     let archive = match source {
         Source::Directory(path) => Archive::directory(path)?,
-        Source::Stream(file) => Archive::tar(plain(&import, file)?)?,
+        Source::Stream(file) => Archive::tar(plain(&import, file, options.limits.growth)?)?,
     };
     let loader = Loader { archive, import, options };
-    // `docker save` writes both since Docker 25; index.json says more.
-    if let Some(index) = loader.archive.read(b"index.json", manifest::MANIFEST_MAX)? {
-        return loader.oci(&index);
+    let result = loader.images();
+    // Blobs of what was refused belong to nobody.
+    if result.is_err()
+        && let Err(error) = loader.import.abandon()
+    {
+        tracing::warn!("cannot collect what a failed load has left: {}", crate::error::chain(&error));
     }
-    if let Some(manifest) = loader.archive.read(b"manifest.json", manifest::MANIFEST_MAX)? {
-        return loader.docker(&manifest);
-    }
-    Err(LoadError::Unknown)
+    result
 }
 
 struct Loader<'a> {
@@ -178,6 +178,17 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    fn images(&self) -> Result<Vec<Loaded>> {
+        // `docker save` writes both since Docker 25; index.json says more.
+        if let Some(index) = self.archive.read(b"index.json", manifest::MANIFEST_MAX)? {
+            return self.oci(&index);
+        }
+        if let Some(manifest) = self.archive.read(b"manifest.json", manifest::MANIFEST_MAX)? {
+            return self.docker(&manifest);
+        }
+        Err(LoadError::Unknown)
+    }
+
     /// Names an image whose blobs and layers are in the store.
     fn commit(&self, manifest: &Descriptor, names: Vec<Reference>) -> Result<Loaded> {
         let mut image = None;
@@ -201,7 +212,7 @@ impl Loader<'_> {
 }
 
 /// A file that can be read at any place: the archive itself, or a decompressed copy of it.
-fn plain(import: &Import<'_>, mut file: File) -> Result<File> {
+fn plain(import: &Import<'_>, mut file: File, growth: Growth) -> Result<File> {
     let meta = file.metadata().map_err(SysError::io("fstat", "image archive"))?;
     let mut start = [0; 6];
     let mut filled = 0;
@@ -225,13 +236,13 @@ fn plain(import: &Import<'_>, mut file: File) -> Result<File> {
         if compression == Compression::None {
             return Ok(file);
         }
-        return spool(import, file, compression);
+        return spool(import, file, compression, growth);
     }
-    spool(import, std::io::Cursor::new(start.to_vec()).chain(file), compression)
+    spool(import, std::io::Cursor::new(start.to_vec()).chain(file), compression, growth)
 }
 
-fn spool(import: &Import<'_>, input: impl Read, compression: Compression) -> Result<File> {
-    let mut decoder = Decoder::new(input, compression, Growth::default()).map_err(LoadError::Decode)?;
+fn spool(import: &Import<'_>, input: impl Read, compression: Compression, growth: Growth) -> Result<File> {
+    let mut decoder = Decoder::new(input, compression, growth).map_err(LoadError::Decode)?;
     let mut copy = import.scratch()?;
     let mut chunk = vec![0; 256 << 10];
     loop {

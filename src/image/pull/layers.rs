@@ -5,8 +5,8 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{Config, Descriptor, Layer, Manifest};
 use crate::image::reference::Reference;
 use crate::image::registry::{Client, RegistryError};
-use crate::image::store::{Import, MachineSlot, PartialBlob, Slot, StagingLayer, StoreError, Taken};
-use crate::image::unpack::{Limits, Unpacked};
+use crate::image::store::{Claim, Import, MachineSlot, PartialBlob, Slot, StagingLayer, StoreError};
+use crate::image::unpack::Unpacked;
 use crate::sys::SysError;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -162,13 +162,13 @@ impl<'a> Work<'a> {
             None => {
                 let blob: File = self.import.store().open_blob(&layer.descriptor.digest)?;
                 self.options.progress.verified(at);
-                staging.unpack(blob, layer.compression, &Limits::default()).map_err(bad)?
+                staging.unpack_file(blob.into(), layer.compression, &self.options.limits).map_err(bad)?
             }
             Some(blob) => {
-                let (writer, reader) = pipe::pipe();
+                let (writer, reader) = pipe::pipe().map_err(StoreError::from)?;
                 thread::scope(|scope| {
                     let fetching = scope.spawn(move || self.fetch(at, layer, blob, downloaded, Some(writer)));
-                    let unpacked = staging.unpack(reader, layer.compression, &Limits::default());
+                    let unpacked = staging.unpack_file(reader, layer.compression, &self.options.limits);
                     let fetched = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                     // A download that failed is the reason why unpacking did.
                     fetched.and_then(|()| unpacked.map_err(bad))
@@ -184,9 +184,9 @@ impl<'a> Work<'a> {
         let Descriptor { digest, size, .. } = layer.descriptor;
         loop {
             match self.import.take_blob(&digest, size).map_err(|source| self.blob_error(layer, source))? {
-                Taken::Whole => return Ok(None),
-                Taken::Held(blob) => return Ok(Some(blob)),
-                Taken::Elsewhere { length } => {
+                Claim::Whole => return Ok(None),
+                Claim::Held(blob) => return Ok(Some(blob)),
+                Claim::Elsewhere { length } => {
                     self.options.progress.waiting(at, length);
                     self.pause(layer)?;
                 }

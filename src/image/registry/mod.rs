@@ -9,7 +9,7 @@
 
 mod auth;
 mod blob;
-mod challenge;
+pub mod challenge;
 pub mod credentials;
 mod endpoint;
 mod error;

@@ -30,31 +30,27 @@ impl Store {
         Ok(dirs)
     }
 
-    /// Takes names of an image away, or all of them; the image stays, without a name if it has none left.
+    /// Takes names of an image away, or all of them if none is given; the image stays, without a name if it has none
+    /// left. Returns the names that are gone.
     ///
     /// # Errors
-    /// [`StoreError::NoImage`], also for a name that is another image's.
+    /// [`StoreError::NoImage`], also for a name that is another image's; then all names stay.
     pub fn untag(&self, name_or_id: &str, names: &[Reference]) -> Result<Vec<Reference>> {
-        let mut gone: Vec<Reference> = names.to_vec();
+        let mut gone = Vec::new();
         index::change(self, |entries| {
             let digest = index::find(self, entries, name_or_id)?.descriptor.digest;
-            let own: Vec<Reference> = entries
-                .iter()
-                .filter(|entry| entry.descriptor.digest == digest)
-                .filter_map(|entry| entry.name.clone())
-                .collect();
-            if let Some(strange) = gone.iter().find(|name| !own.contains(name)) {
+            let of_image = entries.iter().filter(|entry| entry.descriptor.digest == digest);
+            let all: Vec<Reference> = of_image.filter_map(|entry| entry.name.clone()).collect();
+            if let Some(strange) = names.iter().find(|name| !all.contains(name)) {
                 return Err(StoreError::NoImage { name: strange.to_string() });
             }
-            if gone.is_empty() {
-                gone = own;
-            }
+            gone = if names.is_empty() { all } else { names.to_vec() };
             for name in &gone {
                 if let Some(at) = entries.iter().position(|entry| entry.name.as_ref() == Some(name)) {
                     index::unname(entries, at);
                 }
             }
-            Ok(true)
+            Ok(!gone.is_empty())
         })?;
         Ok(gone)
     }

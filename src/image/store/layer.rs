@@ -8,6 +8,7 @@ use crate::sys::{SysError, range_lock};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// The record's name in a layer's directory.
@@ -129,7 +130,22 @@ impl<'a> StagingLayer<'a> {
     ) -> Result<Unpacked> {
         let failed = |source| StoreError::Unpack { diff_id: self.diff_id, source: Box::new(source) };
         let fs = unpack::root(self.dir.dir(), FS).map_err(failed)?;
-        unpack::unpack(blob, compression, fs, limits).map_err(failed)
+        let below = self.below()?;
+        unpack::unpack_apart(blob, compression, fs, below.as_ref(), limits).map_err(failed)
+    }
+
+    /// The same for a file, or for a pipe ([`unpack::pipe`]) that the caller writes meanwhile: its bytes take no way
+    /// through this process.
+    pub fn unpack_file(&self, blob: OwnedFd, compression: Compression, limits: &Limits) -> Result<Unpacked> {
+        let failed = |source| StoreError::Unpack { diff_id: self.diff_id, source: Box::new(source) };
+        let fs = unpack::root(self.dir.dir(), FS).map_err(failed)?;
+        let below = self.below()?;
+        unpack::unpack_file_apart(blob, compression, fs, below.as_ref(), limits).map_err(failed)
+    }
+
+    /// The directory that the layers below are in; the lowest layer has none.
+    fn below(&self) -> Result<Option<File>> {
+        if self.chain.len() == 1 { Ok(None) } else { super::open_dir(&self.store.layers()).map(Some) }
     }
 
     /// Completes the layer with what depends on the layers below it, and publishes it.

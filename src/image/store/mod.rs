@@ -63,7 +63,7 @@ pub use fsck::{Finding, Fsck, Holders, Outcome, Problem, Report, Subject};
 pub use import::Import;
 pub use index::TakenName;
 pub use layer::{Slot, StagingLayer};
-pub use partial::{PartialBlob, Taken};
+pub use partial::{Claim, PartialBlob};
 pub use prune::{Prune, Pruned};
 pub use remove::Removal;
 pub use slots::MachineSlot;
@@ -71,12 +71,14 @@ pub use usage::Usage;
 
 /// What a container uses is kept here.
 const LEASES: &str = "leases";
+/// What pulls have begun is kept here.
+const PARTIAL: &str = "partial";
 /// Files of the root directory that are locked or looked for.
 const LOCKS: [&str; 5] = ["lock", "index.lock", "layers.lock", "slots.lock", "collect-later"];
 
 /// What the store has in its root directory; containers and volumes lie beside it.
 pub const ENTRIES: [&str; 10] =
-    ["content", "layers", LEASES, "partial", "staging", LOCKS[0], LOCKS[1], LOCKS[2], LOCKS[3], LOCKS[4]];
+    ["content", "layers", LEASES, "staging", PARTIAL, LOCKS[0], LOCKS[1], LOCKS[2], LOCKS[3], LOCKS[4]];
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
@@ -244,12 +246,7 @@ impl Store {
     }
 
     fn partial(&self) -> PathBuf {
-        self.root.join("partial")
-    }
-
-    /// Removes blobs that pulls have begun and that nobody fetches now; returns the bytes that were freed.
-    pub fn forget_partial_blobs(&self) -> Result<u64> {
-        partial::sweep(self, std::time::Duration::ZERO)
+        self.root.join(PARTIAL)
     }
 
     fn staging(&self) -> PathBuf {

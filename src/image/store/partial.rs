@@ -14,7 +14,8 @@
 //!
 //! What is there says nothing about what it should be: whoever goes on hashes it again, and only the digest of the whole
 //! decides. They are under their own directory because everything under `staging/` that nobody holds is swept.
-use super::{Import, Result, Store, StoreError, entries, fsync, private_dir, publish};
+use super::collect::{self, Object, Reason, Verdict, Verdicts, Weigh};
+use super::{Import, PARTIAL, Result, Store, StoreError, entries, fsync, private_dir, publish};
 use crate::image::digest::{Digest, Hasher};
 use crate::sys::SysError;
 use std::fs::{File, TryLockError};
@@ -28,7 +29,7 @@ pub(super) const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What there is of a blob that is wanted.
 #[derive(Debug)]
-pub enum Taken {
+pub enum Claim {
     /// All of it, perhaps since a moment ago.
     Whole,
     /// Another process or thread fetches it; it has so many bytes by now.
@@ -39,11 +40,11 @@ pub enum Taken {
 
 impl Import<'_> {
     /// Takes a blob that is to be fetched, without waiting.
-    pub fn take_blob(&self, digest: &Digest, size: u64) -> Result<Taken> {
+    pub fn take_blob(&self, digest: &Digest, size: u64) -> Result<Claim> {
         let store = self.store();
         loop {
             if store.has_blob(digest, size) {
-                return Ok(Taken::Whole);
+                return Ok(Claim::Whole);
             }
             private_dir(&store.partial())?;
             let path = store.partial().join(digest.hex());
@@ -61,7 +62,7 @@ impl Import<'_> {
                 // Published or swept between the two calls.
                 Ok(()) => continue,
                 Err(TryLockError::WouldBlock) => {
-                    return Ok(Taken::Elsewhere { length: length(&file, &path)? });
+                    return Ok(Claim::Elsewhere { length: length(&file, &path)? });
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(SysError::io("flock", path.to_string_lossy())(error).into());
@@ -70,7 +71,7 @@ impl Import<'_> {
             // Whoever had it before may have published it since the first look.
             if store.has_blob(digest, size) {
                 std::fs::remove_file(&path).map_err(SysError::io("unlink", path.to_string_lossy()))?;
-                return Ok(Taken::Whole);
+                return Ok(Claim::Whole);
             }
             let mut found = length(&file, &path)?;
             if found > size {
@@ -79,7 +80,7 @@ impl Import<'_> {
             }
             let target = store.blobs().join(digest.hex());
             let (digest, hasher) = (*digest, Hasher::new());
-            return Ok(Taken::Held(PartialBlob { file, path, target, hasher, digest, size, found }));
+            return Ok(Claim::Held(PartialBlob { file, path, target, hasher, digest, size, found }));
         }
     }
 }
@@ -192,25 +193,49 @@ impl Drop for PartialBlob {
     }
 }
 
-/// Removes what nobody fetches and nobody has added to for `age`; returns the bytes that were freed.
-pub(super) fn sweep(store: &Store, age: Duration) -> Result<u64> {
-    let mut freed = 0;
+/// Removes what nobody fetches and nobody has added to for `age`.
+pub(super) fn sweep(store: &Store, age: Duration) -> Result<()> {
     for name in entries(&store.partial())? {
         let path = store.partial().join(&name);
-        let opened =
-            File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(&path);
-        // Gone, or nothing that the store makes.
-        let Ok(file) = opened else { continue };
-        let Ok(meta) = file.metadata() else { continue };
+        let Some(file) = abandoned(&path)? else { continue };
+        let meta = file.metadata().map_err(SysError::io("fstat", path.to_string_lossy()))?;
         let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         // A time in the future is no old one.
-        let old = modified.elapsed().is_ok_and(|elapsed| elapsed >= age);
-        if old && file.try_lock().is_ok() && is_at(&file, &path)? {
+        if modified.elapsed().is_ok_and(|elapsed| elapsed >= age) {
             std::fs::remove_file(&path).map_err(SysError::io("unlink", path.to_string_lossy()))?;
-            freed += meta.len();
         }
     }
-    Ok(freed)
+    Ok(())
+}
+
+/// Decides on everything that pulls have begun, and removes what nobody fetches unless this is a dry run.
+pub(super) fn leftovers(store: &Store, dry_run: bool) -> Result<Verdicts> {
+    let mut verdicts = Verdicts::default();
+    for name in entries(&store.partial())? {
+        let Some(text) = name.to_str() else { continue };
+        let path = store.partial().join(&name);
+        let bytes = collect::weight(&store.partial(), text, Weigh::Yes)?;
+        let object = Object::Leftover(format!("{PARTIAL}/{text}"));
+        match abandoned(&path)? {
+            Some(_held) => {
+                if !dry_run {
+                    std::fs::remove_file(&path).map_err(SysError::io("unlink", path.to_string_lossy()))?;
+                }
+                verdicts.goes.push(Verdict { object, bytes, reason: Reason::Abandoned });
+            }
+            None => verdicts.stays.push(Verdict { object, bytes, reason: Reason::Importing }),
+        }
+    }
+    Ok(verdicts)
+}
+
+/// Some: nobody fetches it, and nobody can begin to while the lock that is returned lives.
+fn abandoned(path: &Path) -> Result<Option<File>> {
+    let opened = File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(path);
+    // Gone, or nothing that the store makes.
+    let Ok(file) = opened else { return Ok(None) };
+    let mine = file.try_lock().is_ok() && is_at(&file, path)?;
+    Ok(mine.then_some(file))
 }
 
 #[cfg(test)]
@@ -219,9 +244,9 @@ mod tests {
 
     const BYTES: &[u8] = b"all the bytes of a blob";
 
-    fn held(taken: Taken) -> PartialBlob {
+    fn held(taken: Claim) -> PartialBlob {
         match taken {
-            Taken::Held(blob) => blob,
+            Claim::Held(blob) => blob,
             other => panic!("{other:?}"),
         }
     }
@@ -237,7 +262,7 @@ mod tests {
         Bench { _dir: dir, store }
     }
 
-    fn take(import: &Import<'_>) -> Taken {
+    fn take(import: &Import<'_>) -> Claim {
         import.take_blob(&Digest::of(BYTES), BYTES.len() as u64).unwrap()
     }
 
@@ -257,7 +282,7 @@ mod tests {
         let import = bench.store.import().unwrap();
         let mut blob = held(take(&import));
         blob.write_all(&BYTES[..10]).unwrap();
-        assert!(matches!(take(&import), Taken::Elsewhere { length: 10 }));
+        assert!(matches!(take(&import), Claim::Elsewhere { length: 10 }));
         drop(blob);
         // Another process opens the store meanwhile.
         Store::open(bench.store.root()).unwrap();
@@ -267,7 +292,7 @@ mod tests {
         blob.write_all(&BYTES[10..]).unwrap();
         assert!(blob.write_all(b"x").is_err());
         blob.commit().unwrap();
-        assert!(matches!(take(&import), Taken::Whole));
+        assert!(matches!(take(&import), Claim::Whole));
         assert_eq!(bench.store.read_blob(&Digest::of(BYTES), 100).unwrap(), BYTES);
         assert!(entries(&bench.store.partial()).unwrap().is_empty());
     }
@@ -287,7 +312,7 @@ mod tests {
         let mut blob = held(take(&import));
         blob.write_all(BYTES).unwrap();
         blob.commit().unwrap();
-        assert!(matches!(take(&import), Taken::Whole));
+        assert!(matches!(take(&import), Claim::Whole));
     }
 
     #[test]
@@ -307,10 +332,31 @@ mod tests {
         let import = bench.store.import().unwrap();
         let mut blob = held(take(&import));
         blob.write_all(&BYTES[..10]).unwrap();
-        assert_eq!(sweep(&bench.store, Duration::ZERO).unwrap(), 0, "it is held");
+        let kept = || entries(&bench.store.partial()).unwrap().len();
+        sweep(&bench.store, Duration::ZERO).unwrap();
+        assert_eq!(kept(), 1, "it is held");
         drop(blob);
-        assert_eq!(sweep(&bench.store, Duration::from_secs(3600)).unwrap(), 0, "it is young");
-        assert_eq!(sweep(&bench.store, Duration::ZERO).unwrap(), 10);
-        assert!(entries(&bench.store.partial()).unwrap().is_empty());
+        sweep(&bench.store, Duration::from_secs(3600)).unwrap();
+        assert_eq!(kept(), 1, "it is young");
+        sweep(&bench.store, Duration::ZERO).unwrap();
+        assert_eq!(kept(), 0);
+    }
+
+    #[test]
+    fn prune_and_df_know_them() {
+        let bench = bench();
+        let import = bench.store.import().unwrap();
+        let mut blob = held(take(&import));
+        blob.write_all(&BYTES[..10]).unwrap();
+        let reasons = |dry_run| {
+            let verdicts = leftovers(&bench.store, dry_run).unwrap();
+            (verdicts.goes.len(), verdicts.stays.len())
+        };
+        assert_eq!(reasons(false), (0, 1));
+        drop(blob);
+        assert_eq!(reasons(true), (1, 0));
+        assert_eq!(bench.store.disk_use().unwrap().staging.len(), 1);
+        assert_eq!(reasons(false), (1, 0));
+        assert_eq!(reasons(false), (0, 0));
     }
 }

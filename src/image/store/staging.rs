@@ -167,7 +167,7 @@ pub(super) fn discard_all(store: &Store, paths: &[PathBuf]) -> Result<()> {
 fn remove(store: &Store, name: &OsStr) -> Result<()> {
     let path = store.staging();
     let staging = File::open(&path).map_err(SysError::io("open", path.to_string_lossy()))?;
-    Ok(tree::remove(staging.as_fd(), Path::new(name))?)
+    Ok(tree::remove_with_threads(staging.as_fd(), Path::new(name))?)
 }
 
 /// Removes everything under `staging/` that nobody holds.

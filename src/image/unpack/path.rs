@@ -108,7 +108,7 @@ impl LayerPath {
 
 /// What a name means in a layer (image-spec `layer.md`, "Whiteouts").
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub enum Meaning {
     /// The entry itself.
     Entry(LayerPath),
     /// `.wh.NAME`: what layers below have at this path is removed.
@@ -121,7 +121,7 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Tells entries from whiteouts.
-pub(super) fn meaning(name: &[u8]) -> Result<Meaning, NameError> {
+pub fn meaning(name: &[u8]) -> Result<Meaning, NameError> {
     let path = LayerPath::new(name)?;
     let Some((parent, last)) = path.split() else { return Ok(Meaning::Entry(path)) };
     if parent.split(|&byte| byte == b'/').any(|component| component.starts_with(WHITEOUT)) {

@@ -13,8 +13,12 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsFd;
 
+/// More warnings of one layer help nobody.
+const WARNINGS_MAX: usize = 8;
+
 /// Completes `tree` on top of `lowers`, the roots of the layers below with the top one first.
-pub(super) fn settle(tree: &mut Tree, lowers: &[File]) -> Result<()> {
+/// `warnings` gets some words on what a user might not expect.
+pub(super) fn settle(tree: &mut Tree, lowers: &[File], warnings: &mut Vec<String>) -> Result<()> {
     let must_seal = tree.must_settle();
     let links = std::mem::take(&mut tree.links);
     let mut copies: HashMap<Vec<u8>, LayerPath> = HashMap::new();
@@ -23,9 +27,10 @@ pub(super) fn settle(tree: &mut Tree, lowers: &[File]) -> Result<()> {
         linked.map_err(|source| UnpackError::Entry { path: show(path), source })?;
     }
     let whiteouts: Vec<Vec<u8>> = tree.whiteouts.iter().cloned().collect();
+    let mut hidden = HiddenDir::default();
     for path in whiteouts {
         let path = LayerPath::part(&path);
-        whiteout(tree, lowers, &path)
+        whiteout(tree, lowers, &path, &mut hidden)
             .map_err(|source| UnpackError::Entry { path: show(path.bytes()), source })?;
     }
     if must_seal {
@@ -34,7 +39,7 @@ pub(super) fn settle(tree: &mut Tree, lowers: &[File]) -> Result<()> {
     let implicit: Vec<Vec<u8>> =
         tree.dirs.iter().filter(|(_, dir)| dir.meta.is_none()).map(|(path, _)| path.clone()).collect();
     for path in implicit {
-        seal_implicit(tree, lowers, &path)
+        seal_implicit(tree, lowers, &path, warnings)
             .map_err(|source| UnpackError::Entry { path: show(&path), source: source.into() })?;
     }
     Ok(())
@@ -44,16 +49,43 @@ pub(super) fn settle(tree: &mut Tree, lowers: &[File]) -> Result<()> {
 ///
 /// Where they have nothing no whiteout is made: overlayfs hides whiteouts only while it merges directories,
 /// and lists them like files where there is nothing to merge.
-fn whiteout(tree: &mut Tree, lowers: &[File], path: &LayerPath) -> std::result::Result<(), EntryError> {
+fn whiteout(
+    tree: &mut Tree,
+    lowers: &[File],
+    path: &LayerPath,
+    hidden: &mut HiddenDir,
+) -> std::result::Result<(), EntryError> {
     if let Some(dir) = tree.dirs.get_mut(path.bytes()) {
         // The layer's own directory stays and is no union with the one below.
         dir.opaque = true;
         return Ok(());
     }
-    if ancestor_hides(tree, path)? || lower::find(lowers, path)?.is_none() {
+    if hidden.holds(tree, path)? || lower::find(lowers, path)?.is_none() {
         return Ok(());
     }
     tree.whiteout(path)
+}
+
+/// Whether the layer hides what is in a directory, for the directory that was asked for last: whiteouts come in the
+/// order of their paths, and ten thousand in one deep directory took seconds.
+#[derive(Debug, Default)]
+struct HiddenDir {
+    last: Option<(Vec<u8>, bool)>,
+}
+
+impl HiddenDir {
+    /// Whether `path` is in such a directory.
+    fn holds(&mut self, tree: &Tree, path: &LayerPath) -> std::result::Result<bool, SysError> {
+        let parent = path.split().map_or(&b""[..], |(parent, _)| parent);
+        match &self.last {
+            Some((dir, hides)) if dir == parent => Ok(*hides),
+            _ => {
+                let hides = ancestor_hides(tree, path)?;
+                self.last = Some((parent.to_vec(), hides));
+                Ok(hides)
+            }
+        }
+    }
 }
 
 /// Whether the layer itself hides what the layers below have at `path`.
@@ -126,7 +158,12 @@ fn copy_up(
 }
 
 /// Metadata for a directory that the layer has no entry for.
-fn seal_implicit(tree: &Tree, lowers: &[File], path: &[u8]) -> std::result::Result<(), SysError> {
+fn seal_implicit(
+    tree: &Tree,
+    lowers: &[File],
+    path: &[u8],
+    warnings: &mut Vec<String>,
+) -> std::result::Result<(), SysError> {
     let path = LayerPath::part(path);
     let opaque = tree.dirs.get(path.bytes()).is_some_and(|dir| dir.opaque);
     let mut meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: Time::default(), xattrs: Vec::new() };
@@ -140,11 +177,11 @@ fn seal_implicit(tree: &Tree, lowers: &[File], path: &[u8]) -> std::result::Resu
             let dir =
                 File::from(lower::open(found.layer.as_fd(), &path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?);
             meta = meta_of(&found, &dir)?;
-        } else if found.kind() == SFlag::S_IFLNK {
-            tracing::warn!(
+        } else if found.kind() == SFlag::S_IFLNK && warnings.len() < WARNINGS_MAX {
+            warnings.push(format!(
                 "a layer replaces the symbolic link /{} of a layer below by a directory",
                 show(path.bytes())
-            );
+            ));
         }
     }
     tree.seal(path.bytes(), &meta, opaque)

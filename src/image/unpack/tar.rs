@@ -133,6 +133,8 @@ pub struct Parser {
     pax: Option<pax::Records>,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
+    /// A global header came after the last entry.
+    global: bool,
 }
 
 impl Default for Parser {
@@ -153,6 +155,7 @@ impl Parser {
             pax: None,
             long_name: None,
             long_link: None,
+            global: false,
         }
     }
 
@@ -259,13 +262,16 @@ impl Parser {
     fn header(&mut self, block: &[u8]) -> Result<Option<Entry>> {
         let at = self.position - BLOCK as u64;
         if block.iter().all(|&byte| byte == 0) {
-            if self.pax.is_some() || self.long_name.is_some() || self.long_link.is_some() {
+            let waiting = self.pax.is_some() || self.long_name.is_some() || self.long_link.is_some();
+            // Python's tarfile refuses a global header at the end too.
+            if waiting || self.global {
                 return Err(TarError::ExtensionAlone);
             }
             self.state = State::SecondZero;
             return Ok(None);
         }
         let header = Header::new(block, at)?;
+        header.check_numbers()?;
         let kind = match header.kind() {
             b'x' => Extension::Local,
             b'g' => Extension::Global,
@@ -299,7 +305,10 @@ impl Parser {
     fn extension(&mut self, kind: Extension, body: Vec<u8>) -> Result<()> {
         match kind {
             Extension::Local => self.pax = Some(pax::Records::parse(&body)?),
-            Extension::Global => pax::check_global(&body)?,
+            Extension::Global => {
+                pax::check_global(&body)?;
+                self.global = true;
+            }
             Extension::LongName => self.long_name = Some(long_name(body)?),
             Extension::LongLink => self.long_link = Some(long_name(body)?),
         }
@@ -308,6 +317,7 @@ impl Parser {
 
     /// Puts a header together with the extended headers before it.
     fn entry(&mut self, header: &Header<'_>) -> Result<Entry> {
+        self.global = false;
         let records = self.pax.take().unwrap_or_default();
         let long_name = self.long_name.take();
         let long_link = self.long_link.take();
@@ -420,6 +430,23 @@ impl<'a> Header<'a> {
         }
         unsigned += 8 * i64::from(b' ');
         if expected == unsigned || expected == unsigned - 256 * high { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Fields that no entry of this type needs, or that an extended header has for it: others refuse an archive, or
+    /// end it without a word, where one of them is no number.
+    fn check_numbers(&self) -> Result<()> {
+        let fields = [
+            (100, 8, "mode"),
+            (108, 8, "owner"),
+            (116, 8, "group"),
+            (136, 12, "time"),
+            (329, 8, "device number"),
+            (337, 8, "device number"),
+        ];
+        match fields.iter().find(|(offset, length, _)| self.number(*offset, *length).is_none()) {
+            Some((.., field)) => Err(TarError::Field { path: show(&self.path()), field }),
+            None => Ok(()),
+        }
     }
 
     fn kind(&self) -> u8 {

@@ -310,6 +310,18 @@ fn rows_17_18_19_special_files() {
 }
 
 #[test]
+fn special_files_lost_their_set_id_bits() {
+    let owner = if is_root() { 70_000 } else { nix::unistd::geteuid().as_raw().into() };
+    let mut own = Header::new(b'6', b"own", 0);
+    own.mode(0o6711);
+    let mut others = Header::new(b'6', b"others", 0);
+    others.mode(0o7644).octal(108, 8, owner);
+    let (_bench, layer) = good(Tar::new().raw(own, b"").raw(others, b""));
+    assert_eq!(layer.join("own").metadata().unwrap().mode() & 0o7777, 0o6711);
+    assert_eq!(layer.join("others").metadata().unwrap().mode() & 0o7777, 0o7644);
+}
+
+#[test]
 fn row_20_modes_owners_and_times() {
     let mut tar = Tar::new();
     let owner = if is_root() { 70_000 } else { nix::unistd::geteuid().as_raw().into() };

@@ -9,7 +9,9 @@ use super::{EntryError, Limits, Result, Summary, UnpackError, xattr};
 use crate::sys::{self, SysError};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fchmod, futimens, mkdirat, mknodat, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, futimens, mkdirat, mknodat, utimensat,
+};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -181,21 +183,31 @@ impl Tree {
                 self.set_meta_at(&parent, name, &meta)?;
             }
             Kind::HardLink { target } => self.hard_link(&path, &target)?,
-            Kind::Fifo => {
-                self.make(&path, "mknodat", || mknodat(&parent, name, SFlag::S_IFIFO, create, 0))?;
-                self.set_meta_at(&parent, name, &meta)?;
-            }
+            Kind::Fifo => self.special(&path, SFlag::S_IFIFO, 0, &meta)?,
             Kind::CharDevice { major: 0, minor: 0 } => return Err(EntryError::WhiteoutDevice),
             Kind::CharDevice { major, minor } => {
                 let device = nix::sys::stat::makedev(major.into(), minor.into());
-                self.make(&path, "mknodat", || mknodat(&parent, name, SFlag::S_IFCHR, create, device))?;
-                self.set_meta_at(&parent, name, &meta)?;
+                self.special(&path, SFlag::S_IFCHR, device, &meta)?;
             }
             Kind::BlockDevice { major, minor } => {
                 let device = nix::sys::stat::makedev(major.into(), minor.into());
-                self.make(&path, "mknodat", || mknodat(&parent, name, SFlag::S_IFBLK, create, device))?;
-                self.set_meta_at(&parent, name, &meta)?;
+                self.special(&path, SFlag::S_IFBLK, device, &meta)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A FIFO or a device.
+    fn special(&mut self, path: &LayerPath, kind: SFlag, device: u64, meta: &Meta) -> EntryResult<()> {
+        let (parent, name) = path.split().ok_or(EntryError::Root)?;
+        let parent = self.dir(parent)?;
+        let mode = Mode::from_bits_truncate(meta.mode);
+        self.make(path, "mknodat", || mknodat(&parent, name, kind, mode, device))?;
+        self.set_meta_at(&parent, name, meta)?;
+        if (meta.uid, meta.gid) != self.creator && meta.mode & 0o6000 != 0 {
+            // chown(2) has cleared the set-ID bits. It is no link: it has just been made.
+            nix::sys::stat::fchmodat(&parent, name, mode, FchmodatFlags::FollowSymlink)
+                .map_err(SysError::on("fchmodat", show(path.bytes())))?;
         }
         Ok(())
     }
