@@ -26,7 +26,9 @@ impl World {
         let fixture = Fixture::new();
         let policy = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
         fixture.file("policy.json", policy);
-        fixture.file("storage.conf", "[storage]\ndriver = \"vfs\"\n");
+        let (graph, run) = (fixture.path().join("graph"), fixture.path().join("graph-run"));
+        let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = {graph:?}\nrunroot = {run:?}\n");
+        fixture.file("storage.conf", storage);
         let world = Self { fixture };
         let archive = world.fixture.file("base.tar", Image::busybox().oci_archive("localhost/base:1"));
         world.corten("root", &["load", "-i", archive.to_str().unwrap()]).ok();
