@@ -1,6 +1,6 @@
 //! `df`: what the store takes on the disk, as du counts it, and for whom.
 use super::collect::{self, Live, Object, User, Verdict, Weigh};
-use super::{Result, Store, index, lease, staging};
+use super::{Result, Store, index, lease, partial, staging};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::sys::disk;
@@ -78,7 +78,8 @@ impl Store {
         };
         let blobs = weigh(self.blobs(), &live.blobs, Object::Blob)?;
         let layers = weigh(self.layers(), &live.layers, Object::Layer)?;
-        let verdicts = staging::leftovers(self, true)?;
+        let mut verdicts = staging::leftovers(self, true)?;
+        verdicts.append(partial::verdicts(self, true)?);
         let staged = |verdict: Verdict, reclaimable| ObjectUse {
             object: verdict.object,
             bytes: verdict.bytes,
@@ -121,7 +122,14 @@ impl Store {
     fn records_use(&self) -> Result<u64> {
         let content = self.content();
         let mut bytes = 0;
-        let own = [content.clone(), content.join("blobs"), self.blobs(), self.layers(), self.staging()];
+        let own = [
+            content.clone(),
+            content.join("blobs"),
+            self.blobs(),
+            self.layers(),
+            self.staging(),
+            self.partial(),
+        ];
         let files = ["oci-layout", "index.json"].map(|name| content.join(name));
         let locks = super::LOCKS.map(|name| self.root.join(name));
         for path in own.iter().chain(&files).chain(&locks) {

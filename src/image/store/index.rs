@@ -166,17 +166,6 @@ pub(super) fn unname(entries: &mut Vec<Entry>, at: usize) {
     }
 }
 
-/// Takes a name away, and keeps the image without it.
-pub(super) fn forget_name(store: &Store, name: &Reference) -> Result<()> {
-    change(store, |entries| {
-        let Some(at) = entries.iter().position(|entry| entry.name.as_ref() == Some(name)) else {
-            return Ok(false);
-        };
-        unname(entries, at);
-        Ok(true)
-    })
-}
-
 /// Edits the entries under the lock; `edit` says whether it changed any.
 pub(super) fn change(store: &Store, edit: impl FnOnce(&mut Vec<Entry>) -> Result<bool>) -> Result<()> {
     let _lock = lock(store)?;

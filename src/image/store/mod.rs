@@ -72,11 +72,11 @@ pub use usage::Usage;
 /// What a container uses is kept here.
 const LEASES: &str = "leases";
 /// Files of the root directory that are locked or looked for.
-const LOCKS: [&str; 4] = ["lock", "index.lock", "layers.lock", "collect-later"];
+const LOCKS: [&str; 5] = ["lock", "index.lock", "layers.lock", "slots.lock", "collect-later"];
 
 /// What the store has in its root directory; containers and volumes lie beside it.
-pub const ENTRIES: [&str; 8] =
-    ["content", "layers", LEASES, "staging", LOCKS[0], LOCKS[1], LOCKS[2], LOCKS[3]];
+pub const ENTRIES: [&str; 10] =
+    ["content", "layers", LEASES, "staging", "partial", LOCKS[0], LOCKS[1], LOCKS[2], LOCKS[3], LOCKS[4]];
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
@@ -245,11 +245,6 @@ impl Store {
 
     fn partial(&self) -> PathBuf {
         self.root.join("partial")
-    }
-
-    /// Removes blobs that pulls have begun and that nobody fetches now; returns the bytes that were freed.
-    pub fn forget_partial_blobs(&self) -> Result<u64> {
-        partial::sweep(self, std::time::Duration::ZERO)
     }
 
     fn staging(&self) -> PathBuf {

@@ -14,6 +14,7 @@
 //!
 //! What is there says nothing about what it should be: whoever goes on hashes it again, and only the digest of the whole
 //! decides. They are under their own directory because everything under `staging/` that nobody holds is swept.
+use super::collect::{self, Object, Reason, Verdict, Verdicts, Weigh};
 use super::{Import, Result, Store, StoreError, entries, fsync, private_dir, publish};
 use crate::image::digest::{Digest, Hasher};
 use crate::sys::SysError;
@@ -21,7 +22,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// What nobody went on with for so long is not kept.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -192,25 +193,48 @@ impl Drop for PartialBlob {
     }
 }
 
-/// Removes what nobody fetches and nobody has added to for `age`; returns the bytes that were freed.
-pub(super) fn sweep(store: &Store, age: Duration) -> Result<u64> {
-    let mut freed = 0;
+/// Removes what nobody fetches and nobody has added to for `age`.
+pub(super) fn sweep(store: &Store, age: Duration) -> Result<()> {
     for name in entries(&store.partial())? {
         let path = store.partial().join(&name);
-        let opened =
-            File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(&path);
-        // Gone, or nothing that the store makes.
-        let Ok(file) = opened else { continue };
-        let Ok(meta) = file.metadata() else { continue };
-        let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        // A time in the future is no old one.
-        let old = modified.elapsed().is_ok_and(|elapsed| elapsed >= age);
-        if old && file.try_lock().is_ok() && is_at(&file, &path)? {
+        if let Some(file) = idle(&path)?
+            // A time in the future is no old one.
+            && file.metadata().and_then(|meta| meta.modified()).is_ok_and(|time| {
+                time.elapsed().is_ok_and(|elapsed| elapsed >= age)
+            })
+        {
             std::fs::remove_file(&path).map_err(SysError::io("unlink", path.to_string_lossy()))?;
-            freed += meta.len();
         }
     }
-    Ok(freed)
+    Ok(())
+}
+
+/// What nobody fetches now; nobody can while the lock that is returned lives.
+fn idle(path: &Path) -> Result<Option<File>> {
+    let opened = File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(path);
+    // Gone, or nothing that the store makes.
+    let Ok(file) = opened else { return Ok(None) };
+    Ok(if file.try_lock().is_ok() && is_at(&file, path)? { Some(file) } else { None })
+}
+
+/// Decides on every blob that a pull has begun, and removes what goes unless this is a dry run.
+pub(super) fn verdicts(store: &Store, dry_run: bool) -> Result<Verdicts> {
+    let mut verdicts = Verdicts::default();
+    for digest in collect::digests(&store.partial())? {
+        let path = store.partial().join(digest.hex());
+        let bytes = collect::weight(&store.partial(), &digest.hex(), Weigh::Yes)?;
+        let object = Object::Download(digest);
+        match idle(&path)? {
+            Some(_held) => {
+                if !dry_run {
+                    std::fs::remove_file(&path).map_err(SysError::io("unlink", path.to_string_lossy()))?;
+                }
+                verdicts.goes.push(Verdict { object, bytes, reason: Reason::Interrupted });
+            }
+            None => verdicts.stays.push(Verdict { object, bytes, reason: Reason::Importing }),
+        }
+    }
+    Ok(verdicts)
 }
 
 #[cfg(test)]
@@ -235,6 +259,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
         Bench { _dir: dir, store }
+    }
+
+    fn count(bench: &Bench) -> usize {
+        entries(&bench.store.partial()).unwrap().len()
     }
 
     fn take(import: &Import<'_>) -> Claim {
@@ -307,10 +335,13 @@ mod tests {
         let import = bench.store.import().unwrap();
         let mut blob = held(take(&import));
         blob.write_all(&BYTES[..10]).unwrap();
-        assert_eq!(sweep(&bench.store, Duration::ZERO).unwrap(), 0, "it is held");
+        sweep(&bench.store, Duration::ZERO).unwrap();
+        assert_eq!(count(&bench), 1, "it is held");
         drop(blob);
-        assert_eq!(sweep(&bench.store, Duration::from_secs(3600)).unwrap(), 0, "it is young");
-        assert_eq!(sweep(&bench.store, Duration::ZERO).unwrap(), 10);
+        sweep(&bench.store, Duration::from_secs(3600)).unwrap();
+        assert_eq!(count(&bench), 1, "it is young");
+        sweep(&bench.store, Duration::ZERO).unwrap();
+        assert_eq!(count(&bench), 0);
         assert!(entries(&bench.store.partial()).unwrap().is_empty());
     }
 }

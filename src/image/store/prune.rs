@@ -1,6 +1,6 @@
 //! `prune`: images that nobody uses, and what is left of others.
 use super::collect::{self, Object, Reason, User, Verdict, Verdicts, Weigh};
-use super::{Result, Store, index, lease, staging};
+use super::{Result, Store, index, lease, partial, staging};
 use crate::image::digest::Digest;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -64,6 +64,7 @@ impl Store {
                 }
                 verdicts.append(judged);
                 verdicts.append(staging::leftovers(self, prune.dry_run)?);
+                verdicts.append(partial::verdicts(self, prune.dry_run)?);
             }
             None => {
                 if !prune.dry_run {
