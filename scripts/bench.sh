@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/install-packages.sh gcc libc6-dev libseccomp-dev busybox-static runc crun podman skopeo docker-registry \
+scripts/install-packages.sh gcc libc6-dev libseccomp-dev autoconf automake libtool make nasm busybox-static runc crun podman skopeo docker-registry \
     e2fsprogs util-linux python3 jq
 scripts/release.sh
 mkdir -p target/bench

@@ -48,7 +48,7 @@ if [ "${1:-}" = --one ]; then
     exit
 fi
 
-scripts/install-packages.sh gcc libc6-dev libseccomp-dev crun dpkg-dev python3 util-linux bsdutils || exit 1
+scripts/install-packages.sh gcc libc6-dev libseccomp-dev autoconf automake libtool make nasm crun dpkg-dev python3 util-linux bsdutils || exit 1
 export CORTEN_BIN=${CORTEN_BIN:-$PWD/target/corten}
 [ -x "$CORTEN_BIN" ] || { echo "crun-tests: $CORTEN_BIN is missing; build it with scripts/release.sh" >&2; exit 1; }
 place=$PWD/target/crun-tests

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/install-packages.sh gcc libc6-dev libseccomp-dev busybox-static docker-registry skopeo jq
+scripts/install-packages.sh gcc libc6-dev libseccomp-dev autoconf automake libtool make nasm busybox-static docker-registry skopeo jq
 command -v cargo >/dev/null || { echo "demo: cargo is missing; see https://rustup.rs" >&2; exit 1; }
 scripts/release.sh
 corten=target/corten

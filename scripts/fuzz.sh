@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-20}
 targets=("${@:2}")
 [ ${#targets[@]} -gt 0 ] || targets=(config state protocol seccomp mountinfo users manifest reference challenge whiteouts tar tree)
-scripts/install-packages.sh g++ libc6-dev libseccomp-dev
+scripts/install-packages.sh g++ libc6-dev libseccomp-dev autoconf automake libtool make nasm
 
 # As cargo-fuzz does, but on the stable compiler and without a sanitizer: the only unsafe code is in src/sys. Only our
 # own crates are watched, so that what they depend on is built once, for this and for all else.

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/install-packages.sh gcc libc6-dev libseccomp-dev musl-tools binutils
+scripts/install-packages.sh gcc libc6-dev libseccomp-dev autoconf automake libtool make nasm musl-tools binutils
 command -v cargo >/dev/null || { echo "release: cargo is missing; see https://rustup.rs" >&2; exit 1; }
 target=x86_64-unknown-linux-musl
 if [ "$(uname -m)" != x86_64 ] || { [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ] && ! rustup target add $target; }; then

@@ -29,7 +29,7 @@ count() {
     if [ "$code" -ne 0 ]; then failures+=("$1"); fi
 }
 
-scripts/install-packages.sh gcc libc6-dev libseccomp-dev binutils busybox-static podman buildah uidmap slirp4netns crun skopeo docker-registry \
+scripts/install-packages.sh gcc libc6-dev libseccomp-dev autoconf automake libtool make nasm binutils busybox-static podman buildah uidmap slirp4netns crun skopeo docker-registry \
     containerd docker.io runc strace procps \
     umoci jq cpio qemu-system-x86 nftables iproute2 iptables containernetworking-plugins nginx-light apache2-utils \
     util-linux python3 python3-venv || exit 1

@@ -1,6 +1,7 @@
 //! Kinds of errors: what a caller can do about a failure, whichever module it came from.
 
 use crate::sys::SysError;
+use crate::sys::program::ProgramError;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,16 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
+}
+
+impl Kind for ProgramError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            ProgramError::System(error) => error.kind(),
+            ProgramError::Deadline { .. } => ErrorKind::TimedOut,
+            ProgramError::TooMuchOutput { .. } => ErrorKind::Exhausted,
+        }
+    }
 }
 
 impl Kind for SysError {

@@ -20,5 +20,8 @@ fn main() -> ExitCode {
     if argv.get(1).is_some_and(|word| word == "monitor") {
         return corten::cli::monitor::main(&argv);
     }
+    if argv.get(1).is_some_and(|word| word == corten::image::unpack::worker::VERB) {
+        return corten::image::unpack::worker::main();
+    }
     corten::cli::main(&argv)
 }

@@ -48,7 +48,8 @@ fuzz_target!(|bytes: &[u8]| {
             check(&dir.join("top"), &dir.join("below"));
         }
     }
-    corten::sys::tree::remove(std::os::fd::AsFd::as_fd(&parent), Path::new("top")).expect("it can be removed");
+    corten::sys::tree::remove(std::os::fd::AsFd::as_fd(&parent), Path::new("top"))
+        .expect("it can be removed");
     // Nothing beside it.
     assert_eq!(std::fs::read_dir(dir).expect("directory").count(), 1);
 });

@@ -22,7 +22,9 @@ fuzz_target!(|bytes: &[u8]| {
             Ok(Meaning::Whiteout(path)) => {
                 assert!(inside(&path) && !path.clone().into_bytes().is_empty());
                 // What is hidden is no mark itself.
-                assert!(matches!(meaning(&path.clone().into_bytes()), Ok(Meaning::Entry(entry)) if entry == path));
+                assert!(
+                    matches!(meaning(&path.clone().into_bytes()), Ok(Meaning::Entry(entry)) if entry == path)
+                );
             }
             Ok(Meaning::Opaque(path)) => assert!(inside(&path)),
             Err(_) => {}

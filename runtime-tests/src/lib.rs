@@ -25,6 +25,7 @@ pub mod corpus;
 pub mod cri;
 pub mod daemon;
 pub mod events;
+pub mod fault_proxy;
 pub mod fixture;
 pub mod header;
 pub mod image;

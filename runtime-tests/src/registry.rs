@@ -20,6 +20,8 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub struct Asked {
     /// Counts from 0.
     pub nth: usize,
+    /// `GET` and so on.
+    pub method: String,
     /// Path and query.
     pub path: String,
     /// Names in lower case.
@@ -69,7 +71,7 @@ impl Answer {
         self
     }
 
-    fn write(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+    pub(crate) fn write(&self, stream: &mut TcpStream) -> std::io::Result<()> {
         let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", self.status);
         let length = match &self.body {
             Body::Whole(bytes) => Some(bytes.len()),
@@ -183,15 +185,29 @@ impl Registry {
 }
 
 fn read_request(stream: &TcpStream) -> Option<Asked> {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    let headers = lines
-        .take_while(|line| !line.is_empty())
+    read_head(&mut BufReader::new(stream)).map(|(asked, _)| asked)
+}
+
+/// The head of a request, and its lines as they are.
+pub(crate) fn read_head(reader: &mut impl BufRead) -> Option<(Asked, Vec<String>)> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let mut words = lines.first()?.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
+    let headers = lines[1..]
+        .iter()
         .filter_map(|line| {
             line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         })
         .collect();
-    Some(Asked { nth: 0, path, headers })
+    Some((Asked { nth: 0, method, path, headers }, lines))
 }
 
 /// Debian's docker-registry on a port of its own; it ends with this value.
@@ -204,22 +220,23 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Serves what is under `dir`, which is made.
     pub fn start(dir: &Path) -> Self {
-        Self::start_with(dir, "")
+        Self::start_with(dir, "", "")
     }
 
     /// The same over TLS, with this certificate and key.
     pub fn start_tls(dir: &Path, certificate: &Path, key: &Path) -> Self {
         let tls = format!(", tls: {{certificate: {}, key: {}}}", certificate.display(), key.display());
-        Self::start_with(dir, &tls)
+        Self::start_with(dir, &tls, "")
     }
 
-    fn start_with(dir: &Path, http: &str) -> Self {
+    /// The same with more in the section `http` of its configuration, and with more sections.
+    pub fn start_with(dir: &Path, http: &str, sections: &str) -> Self {
         let program = needs::program("docker-registry", "docker-registry");
         std::fs::create_dir_all(dir).expect("directory of the registry");
         let config = dir.join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\n\
-             http: {{addr: \"127.0.0.1:0\"{http}}}\n",
+             http: {{addr: \"127.0.0.1:0\"{http}}}\n{sections}\n",
             dir.display()
         );
         std::fs::write(&config, text).expect("configuration of the registry");

@@ -76,8 +76,7 @@ fn collect(dir: &Path, path: Vec<u8>, found: &mut Vec<Vec<u8>>) {
     while let Some(path) = waiting.pop() {
         found.push(path.clone());
         let full = dir.join(std::ffi::OsStr::from_bytes(&path));
-        let entries =
-            std::fs::read_dir(&full).unwrap_or_else(|error| panic!("{}: {error}", full.display()));
+        let entries = std::fs::read_dir(&full).unwrap_or_else(|error| panic!("{}: {error}", full.display()));
         for entry in entries {
             let entry = entry.expect("an entry of a directory");
             let name = entry.file_name();
@@ -122,8 +121,7 @@ fn node(full: &Path, path: &[u8], inodes: &mut HashMap<(u64, u64), Vec<u8>>) -> 
         target: (kind == Kind::Symlink)
             .then(|| std::fs::read_link(full).expect("target of a link").as_os_str().as_bytes().to_vec()),
         same_as,
-        device: device
-            .then(|| (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()))),
+        device: device.then(|| (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()))),
         xattrs: sys::xattrs(full).into_iter().filter(|(name, _)| name != b"security.selinux").collect(),
     }
 }

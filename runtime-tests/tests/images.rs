@@ -374,3 +374,93 @@ fn two_loads_at_once() {
     assert_eq!(world.names("layers").len(), 2);
     assert!(world.names("staging").is_empty());
 }
+
+/// The child of `parent` that unpacks a layer, once it is confined.
+fn unpacking_child(parent: u32) -> u32 {
+    let deadline = std::time::Instant::now() + needs::stretched(Duration::from_secs(20));
+    loop {
+        for task in std::fs::read_dir(format!("/proc/{parent}/task")).expect("corten pull runs") {
+            let children = task.expect("thread").path().join("children");
+            for child in std::fs::read_to_string(children).unwrap_or_default().split_whitespace() {
+                let read =
+                    |file: &str| std::fs::read_to_string(format!("/proc/{child}/{file}")).unwrap_or_default();
+                if read("cmdline").contains("unpack-layer") && read("status").contains("Seccomp:\t2") {
+                    return child.parse().expect("a number");
+                }
+            }
+        }
+        assert!(std::time::Instant::now() < deadline, "no confined process");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_layer_is_unpacked_by_a_confined_process_that_ends_with_its_parent() {
+    use runtime_tests::registry::{Answer, Registry, blob_path, site};
+    use std::sync::{Arc, Condvar, Mutex};
+
+    let blobs = image(vec![Tar::new().file("a", 0o644, b"a")]).blobs();
+    let site = site("t/app", "v", &blobs);
+    let layer = blob_path("t/app", &blobs, 0);
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let open = Arc::clone(&gate);
+    // The layer's bytes do not come before the gate is open, so that the process waits for them.
+    let registry = Registry::answering(move |asked| {
+        if asked.path == layer {
+            let is_open = open.0.lock().expect("gate");
+            drop(open.1.wait_while(is_open, |is_open| !*is_open).expect("gate"));
+        }
+        site.get(&asked.path).cloned().unwrap_or_else(|| Answer::status(404))
+    });
+    let world = World::new();
+    let reference = format!("{}/t/app:v", registry.address());
+    let mut pull = world
+        .command(&["pull", &reference])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("corten");
+    let child = unpacking_child(pull.id());
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{child}/{file}")).expect("process");
+    let status = read("status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("field of status");
+        line.trim().to_owned()
+    };
+    assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1".into(), "2".into()));
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SYS_ADMIN, MKNOD, SETFCAP.
+    let kept = 1_u64 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 21 | 1 << 27 | 1 << 31;
+    for name in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(u64::from_str_radix(&field(name), 16).expect("mask") & !kept, 0, "{name} {status}");
+    }
+    for kind in ["mnt", "net", "ipc", "uts"] {
+        let of = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("namespace");
+        assert_ne!(of(child), of(pull.id()), "{kind}");
+    }
+    let mounts = read("mountinfo");
+    let fields: Vec<&str> = mounts.split_whitespace().collect();
+    assert_eq!(mounts.lines().count(), 1, "{mounts}");
+    assert!(fields[3].ends_with("/fs") && fields[4] == "/", "{mounts}");
+    for option in ["nosuid", "nodev", "noexec"] {
+        assert!(fields[5].split(',').any(|one| one == option), "{mounts}");
+    }
+    assert_eq!(read("environ"), "");
+    for fd in std::fs::read_dir(format!("/proc/{child}/fd")).expect("descriptors") {
+        let target = std::fs::read_link(fd.expect("descriptor").path()).expect("descriptor");
+        let target = target.to_str().expect("UTF-8");
+        let known = target.starts_with("socket:") || target.starts_with("pipe:") || target.ends_with("/null");
+        assert!(known || target == "/" || target.ends_with("/fs"), "{target}");
+    }
+
+    pull.kill().expect("kill");
+    pull.wait().expect("wait");
+    let deadline = std::time::Instant::now() + needs::stretched(Duration::from_secs(10));
+    while Path::new(&format!("/proc/{child}/ns/mnt")).exists() {
+        assert!(std::time::Instant::now() < deadline, "{}", read("status"));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    *gate.0.lock().expect("gate") = true;
+    gate.1.notify_all();
+    world.corten(&["pull", &reference]).ok();
+    assert_eq!(world.names("staging"), Vec::<String>::new());
+}

@@ -3,8 +3,9 @@ use super::Node;
 use crate::error::{ErrorKind, Kind};
 use crate::image::pull::{self, Options, PullError};
 use crate::image::reference::Reference;
-use crate::image::registry::credentials::{self, CredentialsError, Environment, Found};
-use crate::image::registry::{Credentials, Mirror, UrlError};
+use crate::image::registry::credentials::{Environment, Keyring};
+use crate::image::registry::registries::Files;
+use crate::image::registry::{Access, Credentials, Mirror, Registries, RegistriesError, UrlError};
 use crate::image::store::Image;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,9 +21,9 @@ pub enum PullFailure {
     /// The pull itself.
     #[error(transparent)]
     Pull(Arc<PullError>),
-    /// The host's files of credentials.
+    /// The host's registries.conf.
     #[error(transparent)]
-    Credentials(Arc<CredentialsError>),
+    Registries(Arc<RegistriesError>),
     /// The configured mirror.
     #[error("mirror {url:?} of {registry}")]
     Mirror {
@@ -46,7 +47,7 @@ impl Kind for PullFailure {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Pull(error) => error.kind(),
-            Self::Credentials(_) | Self::Mirror { .. } => ErrorKind::InvalidInput,
+            Self::Registries(_) | Self::Mirror { .. } => ErrorKind::InvalidInput,
             Self::Lost { .. } => ErrorKind::System,
         }
     }
@@ -54,7 +55,7 @@ impl Kind for PullFailure {
 
 type Outcome = Result<Arc<Image>, PullFailure>;
 /// What is pulled, and with whose rights: one client's credentials are not another's.
-type Key = (Reference, Option<String>);
+type Key = (Reference, Option<Credentials>);
 
 /// Images on their way.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ impl Node {
         reference: &Reference,
         auth: Option<Credentials>,
     ) -> watch::Receiver<Option<Outcome>> {
-        let key = (reference.clone(), auth.as_ref().map(Credentials::basic));
+        let key = (reference.clone(), auth.clone());
         let mut running = self.pulls.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(outcome) = running.get(&key) {
             return outcome.clone();
@@ -129,26 +130,32 @@ impl Node {
 }
 
 fn now(node: &Node, reference: &Reference, auth: Option<Credentials>) -> Outcome {
-    let registry = reference.registry();
-    let mirror = match node.config.registries.mirrors.get(registry) {
-        Some(url) => Some(Mirror::parse(url).map_err(|source| PullFailure::Mirror {
-            registry: registry.to_owned(),
-            url: url.clone(),
-            source,
-        })?),
-        None => None,
-    };
-    let credentials = match auth {
-        Some(credentials) => Found::Credentials(credentials),
-        None if mirror.is_some() => Found::Nothing,
-        None => {
-            let mut environment = Environment::of_process();
-            environment.auth_file = node.config.registries.auth_file.clone().or(environment.auth_file);
-            credentials::find(reference, &environment)
-                .map_err(|error| PullFailure::Credentials(Arc::new(error)))?
-        }
-    };
-    pull::pull(&node.store, reference, Options { credentials, mirror, ..Options::default() })
+    let access = access(node, auth)?;
+    pull::pull(&node.store, reference, Options { access, ..Options::default() })
         .map(|pulled| Arc::new(pulled.image))
         .map_err(|error| PullFailure::Pull(Arc::new(error)))
+}
+
+/// How the node reaches registries: by the host's registries.conf, over which its own mirrors go.
+fn access(node: &Node, auth: Option<Credentials>) -> Result<Access, PullFailure> {
+    let config = &node.config.registries;
+    let read = Registries::read(&Files::of_process());
+    let mut registries = read.map_err(|error| PullFailure::Registries(Arc::new(error)))?;
+    for (registry, url) in &config.mirrors {
+        let mirror = Mirror::parse(url).map_err(|source| PullFailure::Mirror {
+            registry: registry.clone(),
+            url: url.clone(),
+            source,
+        })?;
+        registries = registries.replaced(registry, &mirror);
+    }
+    let keyring = match auth {
+        Some(credentials) => Keyring::Given(credentials),
+        None => {
+            let mut environment = Environment::of_process();
+            environment.auth_file = config.auth_file.clone().or(environment.auth_file);
+            Keyring::Files(environment)
+        }
+    };
+    Ok(Access { registries: Arc::new(registries), keyring, ..Access::default() })
 }

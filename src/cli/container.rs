@@ -2,12 +2,13 @@
 use super::Context;
 use super::connection::ConnectionArgs;
 use super::limits::LimitArgs;
+use super::registry;
 use crate::engine::EngineError;
 use crate::engine::create::Request;
 use crate::engine::launch::read_bounded;
 use crate::engine::options::{Limits, Options, Seccomp, VolumeSource, parse};
 use crate::engine::specgen::process::Overrides;
-use crate::image::store::{Image, Store, StoreError};
+use crate::image::store::{Image, Store};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -249,16 +250,15 @@ impl ContainerArgs {
         if self.pull == PullPolicy::Always {
             pull(context, self.image(), &self.unpacking)?;
         }
-        match store.resolve(self.image()) {
-            Err(StoreError::NoImage { .. }) if self.pull == PullPolicy::Missing => {
-                pull(context, self.image(), &self.unpacking)?;
-                Ok(store.resolve(self.image()).map_err(EngineError::from)?)
-            }
-            Err(StoreError::NoImage { .. }) => {
-                Err(EngineError::ImageMissing { image: self.image().to_owned() }.into())
-            }
-            result => Ok(result.map_err(EngineError::from)?),
+        if let Some(image) = registry::find(store, self.image())? {
+            return Ok(image);
         }
+        let missing = || EngineError::ImageMissing { image: self.image().to_owned() };
+        if self.pull != PullPolicy::Missing {
+            return Err(missing().into());
+        }
+        pull(context, self.image(), &self.unpacking)?;
+        Ok(registry::find(store, self.image())?.ok_or_else(missing)?)
     }
 
     /// Claims the file of `--cidfile` before anything is made.

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::image_filter::Filter;
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::image::store::{Image, Store};
@@ -22,6 +23,13 @@ pub struct ImagesArgs {
     /// Do not shorten IDs
     #[arg(long)]
     pub no_trunc: bool,
+    /// Show the digests of the manifests
+    #[arg(long)]
+    pub digests: bool,
+    /// Only images of which this holds: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE or
+    /// since=IMAGE
+    #[arg(long, short, value_name = "FILTER")]
+    pub filter: Vec<Filter>,
     /// What to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     pub format: Format,
@@ -57,16 +65,35 @@ pub fn run(args: &ImagesArgs, root: &Path) -> anyhow::Result<()> {
         Some(name) => vec![store.resolve(name)?],
         None => store.images()?,
     };
-    images.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
-    let mut out = std::io::stdout().lock();
+    for filter in &args.filter {
+        filter.apply(&store, &mut images)?;
+    }
+    let columns = Columns { whole: args.no_trunc, digests: args.digests };
     if args.quiet {
+        let mut out = std::io::stdout().lock();
+        images.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
         let mut seen = BTreeSet::new();
         for image in images.iter().filter(|image| seen.insert(image.id)) {
             writeln!(out, "{}", id(&image.id, args.no_trunc))?;
         }
         return Ok(());
     }
-    match args.format {
+    print(images, args.format, columns)
+}
+
+/// What a table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Columns {
+    /// IDs are not shortened.
+    pub(super) whole: bool,
+    pub(super) digests: bool,
+}
+
+/// Prints images, the newest first.
+pub(super) fn print(mut images: Vec<Image>, format: Format, columns: Columns) -> anyhow::Result<()> {
+    images.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
+    let mut out = std::io::stdout().lock();
+    match format {
         Format::Json => {
             let reports: Vec<Report<'_>> = images
                 .iter()
@@ -84,53 +111,63 @@ pub fn run(args: &ImagesArgs, root: &Path) -> anyhow::Result<()> {
         }
         Format::Table => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-            table(&mut out, &rows(&images, now, args.no_trunc))?;
+            table(&mut out, &rows(&images, now, columns))?;
         }
     }
     Ok(())
 }
 
-const HEADINGS: [&str; 5] = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-
-fn rows(images: &[Image], now: u64, whole: bool) -> Vec<[String; 5]> {
-    let mut rows = Vec::new();
+/// The headings and a row for each name.
+fn rows(images: &[Image], now: u64, columns: Columns) -> Vec<Vec<String>> {
+    let digest_column = |text: String| columns.digests.then_some(text);
+    let cells = |repository: String, tag: String, digest: String, rest: [String; 3]| {
+        [repository, tag].into_iter().chain(digest_column(digest)).chain(rest).collect::<Vec<_>>()
+    };
+    let mut rows = vec![cells(
+        "REPOSITORY".to_owned(),
+        "TAG".to_owned(),
+        "DIGEST".to_owned(),
+        ["IMAGE ID", "CREATED", "SIZE"].map(str::to_owned),
+    )];
     for image in images {
         let age = created(image).map_or_else(|| "N/A".to_owned(), |created| age(now, created));
         let mut row = |repository: String, tag: String| {
-            rows.push([repository, tag, id(&image.id, whole), age.clone(), size(image.size)]);
+            let rest = [id(&image.id, columns.whole), age.clone(), size(image.size)];
+            rows.push(cells(repository, tag, image.manifest.digest.to_string(), rest));
         };
         if image.names.is_empty() {
             row("<none>".to_owned(), "<none>".to_owned());
         }
         for name in &image.names {
-            let familiar = name.familiar();
-            let named = familiar.split('@').next().unwrap_or_default();
-            let tag = name.tag().unwrap_or("<none>");
-            let repository =
-                named.strip_suffix(tag).and_then(|named| named.strip_suffix(':')).unwrap_or(named);
-            row(repository.to_owned(), tag.to_owned());
+            let (repository, tag) = split(name);
+            row(repository, tag.unwrap_or("<none>").to_owned());
         }
     }
     rows
 }
 
-fn table(out: &mut impl Write, rows: &[[String; 5]]) -> std::io::Result<()> {
-    let mut widths = HEADINGS.map(str::len);
+/// The repository as docker shows it, and the tag.
+pub(super) fn split(name: &Reference) -> (String, Option<&str>) {
+    let familiar = name.familiar();
+    let named = familiar.split('@').next().unwrap_or_default();
+    let tag = name.tag();
+    let suffix = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
+    (named.strip_suffix(suffix.as_str()).unwrap_or(named).to_owned(), tag)
+}
+
+fn table(out: &mut impl Write, rows: &[Vec<String>]) -> std::io::Result<()> {
+    let mut widths = vec![0; rows.first().map_or(0, Vec::len)];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let mut line = |cells: [&str; 5]| {
+    for row in rows {
         let mut text = String::new();
-        for (cell, width) in cells.iter().zip(widths) {
+        for (cell, width) in row.iter().zip(&widths) {
             text.push_str(&format!("{cell:width$}   "));
         }
-        writeln!(out, "{}", text.trim_end())
-    };
-    line(HEADINGS)?;
-    for row in rows {
-        line(row.each_ref().map(String::as_str))?;
+        writeln!(out, "{}", text.trim_end())?;
     }
     Ok(())
 }
@@ -140,7 +177,7 @@ fn id(id: &Digest, whole: bool) -> String {
 }
 
 /// Three digits and a decimal unit, as Docker prints.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if bytes < 1000 {
         return format!("{bytes}B");
@@ -164,7 +201,7 @@ fn size(bytes: u64) -> String {
     format!("{value:.digits$}{unit}")
 }
 
-fn age(now: u64, created: i64) -> String {
+pub(super) fn age(now: u64, created: i64) -> String {
     let seconds = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(created);
     let steps = [
         (365 * 24 * 3600, "year"),
@@ -187,12 +224,12 @@ fn age(now: u64, created: i64) -> String {
 }
 
 /// Seconds since 1970 at which the image was made, if it says so.
-fn created(image: &Image) -> Option<i64> {
+pub(super) fn created(image: &Image) -> Option<i64> {
     rfc3339(image.config.created().as_deref()?)
 }
 
 /// RFC 3339, section 5.6; the fraction is cut off.
-fn rfc3339(text: &str) -> Option<i64> {
+pub(super) fn rfc3339(text: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| {
         let digits = text.get(range)?;
         digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<i64>().ok())?
@@ -268,8 +305,9 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let row = |cells: [&str; 5]| cells.map(str::to_owned);
+        let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
         let rows = [
+            row(["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]),
             row(["localhost:5000/a", "latest", "0123456789ab", "now", "1B"]),
             row(["b", "1", "c", "d", "e"]),
         ];

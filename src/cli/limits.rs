@@ -33,6 +33,9 @@ impl LimitArgs {
     /// The flags again, for another process of ours.
     pub fn words(&self) -> Vec<String> {
         let word = |flag: &str, value: Option<u64>| value.map(|value| format!("--{flag}={value}"));
-        [word("max-unpacked", self.max_unpacked), word("max-ratio", self.max_ratio)].into_iter().flatten().collect()
+        [word("max-unpacked", self.max_unpacked), word("max-ratio", self.max_ratio)]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }

@@ -12,11 +12,11 @@ use crate::image::digest::Digest;
 use crate::image::load::{self, Options, Source};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::store::Store;
+use crate::image::store::{Store, TakenName};
 
 /// Load images from an archive: an OCI layout (as a tar archive or a directory) or what `docker save` writes.
 ///
-/// Images get the names that the archive gives them.
+/// Images get the names that the archive gives them, but for those that other images have.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Read this file or layout directory instead of standard input
@@ -25,6 +25,9 @@ pub struct LoadArgs {
     /// Which platform's image to take of an index instead of this host's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
+    /// Take names away from the images that have them
+    #[arg(long)]
+    pub replace: bool,
     #[command(flatten)]
     pub limits: LimitArgs,
     /// What to print
@@ -70,6 +73,9 @@ pub fn run(args: &LoadArgs, root: &Path) -> anyhow::Result<()> {
     if let Some(platform) = &args.platform {
         options.platform = platform.clone();
     }
+    if args.replace {
+        options.taken = TakenName::Move;
+    }
     let loaded = load::load(&store, source, &options)?;
     let mut out = std::io::stdout().lock();
     match args.format {
@@ -95,6 +101,11 @@ pub fn run(args: &LoadArgs, root: &Path) -> anyhow::Result<()> {
                 }
             }
         }
+    }
+    let refused: Vec<String> =
+        loaded.iter().flat_map(|loaded| &loaded.refused).map(Reference::familiar).collect();
+    if !refused.is_empty() {
+        bail!("other images have the name {}, and keep it: use --replace, or corten tag", refused.join(", "));
     }
     Ok(())
 }

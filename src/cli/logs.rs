@@ -65,7 +65,7 @@ pub fn run(args: &LogsArgs, context: &Context) -> anyhow::Result<u8> {
 }
 
 /// A time, or a duration before now.
-fn parse_since(text: &str, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn parse_since(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Timestamp::from_unix(Duration::from_secs(seconds)));
     }

@@ -3,6 +3,7 @@
 //! Every verb is a module with its arguments and `run`, which returns the exit code. An error is printed
 //! once, here, with its chain.
 use crate::engine::{Engine, EngineError};
+use crate::image::snapshot::Choice;
 use crate::image::store::Store;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -10,27 +11,43 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub mod agent;
+mod archive;
+pub mod commit;
 mod connection;
 pub mod container;
 pub mod create;
 pub mod delete;
+pub mod df;
+pub mod diff;
 pub mod exec;
+pub mod fsck;
+pub mod history;
+pub mod image;
+mod image_filter;
 pub mod images;
 pub mod info;
 pub mod inspect;
 pub mod kill;
 mod limits;
 pub mod load;
+pub mod login;
 pub mod logs;
 pub mod monitor;
 pub mod oci;
 mod output;
+pub mod prune;
 pub mod ps;
 pub mod pull;
+pub mod push;
+pub mod registry;
 pub mod rmi;
 pub mod run;
+pub mod save;
+pub mod search;
+mod secret;
 pub mod start;
 pub mod stop;
+pub mod tag;
 pub mod version;
 pub mod wait;
 
@@ -47,6 +64,10 @@ struct Top {
     /// Where running containers are kept track of [default: $CORTEN_STATE or /run/corten]
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// How containers get their root from an image's layers: auto, overlay or copy
+    /// [default: $CORTEN_STORAGE_DRIVER or auto]
+    #[arg(long, global = true, value_name = "DRIVER")]
+    storage_driver: Option<Choice>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -55,9 +76,25 @@ struct Top {
 enum Verb {
     Run(run::RunArgs),
     Pull(pull::PullArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Load(load::LoadArgs),
     Images(images::ImagesArgs),
     Rmi(rmi::RmiArgs),
+    Prune(prune::PruneArgs),
+    Df(df::DfArgs),
+    Fsck(fsck::FsckArgs),
+    Push(push::PushArgs),
+    Tag(tag::TagArgs),
+    Untag(tag::UntagArgs),
+    Save(save::SaveArgs),
+    Import(commit::ImportArgs),
+    Export(commit::ExportArgs),
+    Commit(commit::CommitArgs),
+    Diff(diff::DiffArgs),
+    History(history::HistoryArgs),
+    Search(search::SearchArgs),
+    Image(image::ImageArgs),
     Create(create::CreateArgs),
     Start(start::StartArgs),
     Exec(exec::ExecArgs),
@@ -82,19 +119,21 @@ pub struct Context {
 }
 
 impl Context {
-    fn new(root: Option<PathBuf>, state: Option<PathBuf>) -> anyhow::Result<Self> {
+    fn new(root: Option<PathBuf>, state: Option<PathBuf>, storage: Option<Choice>) -> anyhow::Result<Self> {
         let choose = |given: Option<PathBuf>, variable: &str, default: &str| {
             let path = given
                 .or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
                 .unwrap_or_else(|| PathBuf::from(default));
             std::path::absolute(path)
         };
-        Ok(Self {
-            engine: Engine::new(
-                choose(root, "CORTEN_ROOT", "/var/lib/corten")?,
-                choose(state, "CORTEN_STATE", "/run/corten")?,
-            ),
-        })
+        let storage = match (storage, std::env::var("CORTEN_STORAGE_DRIVER")) {
+            (Some(storage), _) => storage,
+            (None, Ok(text)) if !text.is_empty() => text.parse()?,
+            (None, _) => Choice::Auto,
+        };
+        let root = choose(root, "CORTEN_ROOT", "/var/lib/corten")?;
+        let state = choose(state, "CORTEN_STATE", "/run/corten")?;
+        Ok(Self { engine: Engine { storage, ..Engine::new(root, state) } })
     }
 
     /// The image store of the same root.
@@ -122,7 +161,8 @@ pub fn main(argv: &[OsString]) -> ExitCode {
             .with_target(false)
             .init(),
     }
-    let result = Context::new(top.root, top.state).and_then(|context| dispatch(&top.verb, &context));
+    let result = Context::new(top.root, top.state, top.storage_driver)
+        .and_then(|context| dispatch(&top.verb, &context));
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => ExitCode::from(report(&error)),
@@ -137,9 +177,25 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
     match verb {
         Verb::Run(args) => run::run(args, context),
         Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),
+        Verb::Login(args) => login::login(args).map(|()| 0),
+        Verb::Logout(args) => login::logout(args).map(|()| 0),
         Verb::Load(args) => load::run(args, &context.engine.root).map(|()| 0),
         Verb::Images(args) => images::run(args, &context.engine.root).map(|()| 0),
-        Verb::Rmi(args) => rmi::run(args, &context.engine.root).map(|()| 0),
+        Verb::Rmi(args) => rmi::run(args, context),
+        Verb::Prune(args) => prune::run(args, context),
+        Verb::Df(args) => df::run(args, context),
+        Verb::Fsck(args) => fsck::run(args, context),
+        Verb::Push(args) => push::run(args, context).map(|()| 0),
+        Verb::Tag(args) => tag::run(args, context).map(|()| 0),
+        Verb::Untag(args) => tag::untag(args, context).map(|()| 0),
+        Verb::Save(args) => save::run(args, context).map(|()| 0),
+        Verb::Import(args) => commit::import(args, context).map(|()| 0),
+        Verb::Export(args) => commit::export(args, context).map(|()| 0),
+        Verb::Commit(args) => commit::commit(args, context).map(|()| 0),
+        Verb::Diff(args) => diff::run(args, context).map(|()| 0),
+        Verb::History(args) => history::run(args, context).map(|()| 0),
+        Verb::Search(args) => search::run(args, context).map(|()| 0),
+        Verb::Image(args) => image::run(args, context),
         Verb::Create(args) => create::run(args, context),
         Verb::Start(args) => start::run(args, context),
         Verb::Exec(args) => exec::run(args, context),

@@ -1,20 +1,19 @@
 //! `corten pull REF`
-use anyhow::{Context, bail};
+use super::registry::RegistryArgs;
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use super::limits::LimitArgs;
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::image::platform::Platform;
-use crate::image::pull::{self, Need, Options, Progress, Pulled, Quiet};
-use crate::image::reference::Reference;
-use crate::image::registry::Credentials;
-use crate::image::registry::credentials::{self, Environment, Found};
+use crate::image::pull::{self, Foreign, Need, Options, Progress, Pulled, Quiet};
+use crate::image::reference::{Reference, ReferenceError};
 use crate::image::store::Store;
 
 /// Fetch an image from a registry and unpack it.
@@ -23,33 +22,30 @@ use crate::image::store::Store;
 #[derive(Debug, Args)]
 pub struct PullArgs {
     /// Which image, such as busybox, quay.io/team/app:1.2 or localhost:5000/app@sha256:…
-    #[arg(value_name = "REF")]
-    pub reference: Reference,
+    #[arg(value_name = "REF", value_parser = named)]
+    pub reference: String,
     #[command(flatten)]
     pub registry: RegistryArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// Which platform's image to take instead of this host's
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<Platform>,
+    /// Fetch layers that may not be distributed from where the manifest says they are
+    #[arg(long)]
+    pub foreign_layers: bool,
+    /// How many layers are fetched and unpacked at once
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub parallel: u16,
+    /// The same for all pulls of this machine together [default: twice the processors, 4 to 16]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub machine_parallel: Option<u16>,
     /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,
     /// What to print in the end
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Id)]
     pub format: Format,
-}
-
-/// What every command that may pull takes.
-#[derive(Debug, Clone, Default, Args)]
-pub struct RegistryArgs {
-    /// Which platform's image to take instead of this host's
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub platform: Option<Platform>,
-    /// Credentials for the registry, instead of stored ones
-    #[arg(long, value_name = "USER:PASSWORD")]
-    pub creds: Option<String>,
-    /// Read credentials from this file alone [default: $REGISTRY_AUTH_FILE, else podman's auth.json and Docker's
-    /// config.json]
-    #[arg(long, value_name = "FILE")]
-    pub authfile: Option<PathBuf>,
 }
 
 /// What `corten pull` prints.
@@ -79,13 +75,13 @@ struct Report<'a> {
 /// Runs `corten pull` on the store under `root`.
 pub fn run(args: &PullArgs, root: &Path) -> anyhow::Result<()> {
     let store = Store::open(root)?;
-    let pulled = fetch(&store, &args.reference, &args.registry, &args.limits, args.quiet)?;
+    let (reference, pulled) = fetch(&store, args)?;
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Id => writeln!(out, "{}", pulled.image.id.hex()),
         Format::Json => {
             let report = Report {
-                reference: &args.reference,
+                reference: &reference,
                 digest: pulled.digest,
                 id: pulled.image.id,
                 layers: pulled.image.chain.len(),
@@ -99,49 +95,52 @@ pub fn run(args: &PullArgs, root: &Path) -> anyhow::Result<()> {
     .context("cannot print the result")
 }
 
-/// Pulls an image; shows the progress if standard error is a terminal and the user does not want it quiet.
-pub fn fetch(
-    store: &Store,
-    reference: &Reference,
-    args: &RegistryArgs,
-    limits: &LimitArgs,
-    quiet: bool,
-) -> anyhow::Result<Pulled> {
-    let found = match &args.creds {
-        Some(text) => match text.split_once(':') {
-            Some((user, password)) if !user.is_empty() => {
-                Found::Credentials(Credentials::new(user, password))
-            }
-            _ => bail!("invalid --creds: want USER:PASSWORD"),
-        },
-        None => {
-            let mut environment = Environment::of_process();
-            environment.auth_file = args.authfile.clone().or(environment.auth_file);
-            credentials::find(reference, &environment)?
+/// A name that may be resolved by registries.conf: its grammar is that of any other.
+fn named(text: &str) -> Result<String, ReferenceError> {
+    text.parse::<Reference>().map(|_| text.to_owned())
+}
+
+/// Pulls an image, the first that there is of what a short name may mean; shows the progress if standard error is
+/// a terminal and the user does not want it quiet.
+fn fetch(store: &Store, args: &PullArgs) -> anyhow::Result<(Reference, Pulled)> {
+    let access = args.registry.access()?;
+    let candidates = access.registries.candidates(&args.reference)?;
+    let mut failures = Vec::new();
+    for reference in candidates {
+        let bars = Bars::default();
+        let quiet = args.quiet || !std::io::stderr().is_terminal();
+        let progress: &dyn Progress = if quiet { &Quiet } else { &bars };
+        let options = Options {
+            platform: args.platform.clone(),
+            access: access.clone(),
+            limits: args.limits.limits(),
+            foreign: if args.foreign_layers { Foreign::Fetch } else { Foreign::Refuse },
+            parallel: args.parallel.into(),
+            machine: args.machine_parallel.map_or_else(pull::machine_default, usize::from),
+            progress,
+        };
+        match pull::pull(store, &reference, options) {
+            Ok(pulled) => return Ok((reference, pulled)),
+            Err(error) => failures.push(error),
         }
-    };
-    let bars = Bars::default();
-    let progress: &dyn Progress = if quiet || !std::io::stderr().is_terminal() { &Quiet } else { &bars };
-    let options = Options {
-        platform: args.platform.clone(),
-        credentials: found,
-        limits: limits.limits(),
-        progress,
-        ..Options::default()
-    };
-    Ok(pull::pull(store, reference, options)?)
+    }
+    let last = failures.pop().context("registries.conf makes no name of it")?;
+    for failure in &failures {
+        eprintln!("Tried before: {}", crate::error::chain(failure));
+    }
+    Err(last.into())
 }
 
 /// One progress bar for each layer.
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,
-    layers: OnceLock<Vec<ProgressBar>>,
+    layers: Mutex<Vec<ProgressBar>>,
 }
 
 impl Bars {
-    fn layer(&self, layer: usize) -> Option<&ProgressBar> {
-        self.layers.get()?.get(layer)
+    fn layer(&self, layer: usize) -> Option<ProgressBar> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).get(layer).cloned()
     }
 }
 
@@ -180,14 +179,34 @@ impl Progress for Bars {
                 bar
             })
             .collect();
-        // A pull begins once.
-        let _ = self.layers.set(bars);
+        let before =
+            std::mem::replace(&mut *self.layers.lock().unwrap_or_else(PoisonError::into_inner), bars);
+        for bar in before {
+            self.all.remove(&bar);
+        }
+    }
+
+    fn waiting(&self, layer: usize, bytes: u64) {
+        if let Some(bar) = self.layer(layer) {
+            bar.set_message("waiting");
+            bar.set_position(bytes);
+        }
+    }
+
+    fn resumed(&self, layer: usize, bytes: u64) {
+        if let Some(bar) = self.layer(layer) {
+            bar.set_message("resumed");
+            bar.set_position(bytes);
+            // They did not come over the network now.
+            bar.reset_eta();
+        }
     }
 
     fn downloaded(&self, layer: usize, bytes: u64) {
         if let Some(bar) = self.layer(layer) {
-            if bar.position() == 0 {
+            if !matches!(bar.message().as_str(), "downloading" | "resumed") {
                 bar.set_message("downloading");
+                bar.set_position(0);
             }
             bar.inc(bytes);
         }
@@ -202,7 +221,7 @@ impl Progress for Bars {
 
     fn done(&self, layer: usize) {
         if let Some(bar) = self.layer(layer) {
-            finish(bar, "done");
+            finish(&bar, "done");
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What can go wrong with containers.
 use super::shelf::Kept;
 use crate::error::{ErrorKind, Kind};
+use crate::image::build::BuildError;
 use crate::image::snapshot::SnapshotError;
 use crate::image::store::StoreError;
 use crate::network::NetworkError;
 use crate::runtime::cgroup;
 use crate::runtime::delete::DeleteError;
 use crate::runtime::kill::KillError;
+use crate::runtime::pause::PauseError;
 use crate::sys::SysError;
 use std::path::PathBuf;
 
@@ -224,6 +226,12 @@ pub enum EngineError {
     /// The image store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An image or an archive could not be made of a container.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A container could not be frozen.
+    #[error(transparent)]
+    Pause(#[from] PauseError),
     /// Layers could not be stacked.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -273,6 +281,8 @@ impl Kind for EngineError {
             Self::Cgroup(error) => error.kind(),
             Self::Network(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Build(error) => error.kind(),
+            Self::Pause(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
             Self::Delete(error) => error.kind(),
             Self::Kill(error) => error.kind(),

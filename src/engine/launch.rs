@@ -10,7 +10,7 @@ use super::specgen::user::{self, Identity};
 use super::specgen::{self, HostFacts, Inputs, capabilities};
 use super::task::join;
 use super::{facts, host_mounts, seccomp};
-use crate::image::snapshot::overlay;
+use crate::image::snapshot::{self, Stack};
 use crate::image::store::{Image, Store};
 use crate::sys::root::Root;
 use crate::sys::{SysError, process};
@@ -88,8 +88,7 @@ pub fn prepare(
         }
         _ => {}
     }
-    let root_mount =
-        overlay::mount_detached(&store.lower_dirs(image), &directory.join("upper"), &directory.join("work"))?;
+    let root_mount = engine.mount_snapshot(store, image, &directory)?;
     let root = Root::new(process::duplicate(&root_mount)?);
     let identity = identify(&root, &record.command.user, record)?;
     if record.task.is_some() {
@@ -140,10 +139,15 @@ impl Engine {
         if user.bytes().all(|byte| byte.is_ascii_digit() || byte == b':') {
             return Ok(());
         }
-        let directory = self.directory(&record.id()?);
-        let (upper, work) = (directory.join("upper"), directory.join("work"));
-        let root = Root::new(overlay::mount_detached(&store.lower_dirs(image), &upper, &work)?);
+        let root = Root::new(self.mount_snapshot(store, image, &self.directory(&record.id()?))?);
         identify(&root, user, record).map(drop)
+    }
+
+    /// The root of the container whose directory this is, attached nowhere.
+    fn mount_snapshot(&self, store: &Store, image: &Image, directory: &Path) -> Result<OwnedFd, EngineError> {
+        let (upper, work) = (directory.join("upper"), directory.join("work"));
+        let stack = Stack { lowers: &store.lower_dirs(image), upper: &upper, work: &work };
+        Ok(snapshot::mount(self.storage, &stack)?)
     }
 
     /// As whom a container of a task was started last; `None` if it never was.

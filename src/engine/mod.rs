@@ -1,9 +1,12 @@
 //! Containers from images, without a daemon.
+use crate::image::snapshot::Choice;
 use std::path::PathBuf;
 
 pub mod attach;
 pub mod client;
+pub mod commit;
 pub mod create;
+pub mod disk;
 pub mod error;
 pub mod exec;
 pub mod exit_code;
@@ -38,11 +41,13 @@ pub struct Engine {
     pub state: PathBuf,
     /// The `corten` executable of which tasks' monitors are started; the one of this process if absent.
     pub monitor_program: Option<PathBuf>,
+    /// How the layers of a new container are stacked.
+    pub storage: Choice,
 }
 
 impl Engine {
     /// Both paths are absolute.
     pub fn new(root: PathBuf, state: PathBuf) -> Self {
-        Self { root, state, monitor_program: None }
+        Self { root, state, monitor_program: None, storage: Choice::Auto }
     }
 }

@@ -395,6 +395,21 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// The same, and writes leases anew that a loss of power has damaged, from what containers' records say.
+    pub fn sweep_leases(&self, store: &Store) -> Result<(), EngineError> {
+        self.sweep(store)?;
+        for holder in store.damaged_leases()? {
+            // A record that is lost with its lease was one of a container that was to remove itself.
+            match Id::parse(&holder).and_then(|id| self.record(&id).ok().flatten()) {
+                Some(record) => store.lease(&store.resolve(&record.image_id)?, &holder)?,
+                None => store.release(&holder)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Removes a tree whose content may be a container's.
 pub fn remove_tree(parent: &Path, name: &Path) -> Result<(), EngineError> {
     let directory = match File::open(parent) {

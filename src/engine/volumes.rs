@@ -73,7 +73,7 @@ pub struct Mounted {
 }
 
 impl Engine {
-    fn volumes(&self) -> PathBuf {
+    pub(super) fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
     }
 

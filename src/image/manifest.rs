@@ -19,6 +19,8 @@ pub const MANIFEST_MAX: u64 = 4 << 20;
 pub const CONFIG_MAX: u64 = 8 << 20;
 /// The most layers of an image: what overlayfs takes (`OVL_MAX_STACK` in fs/overlayfs/params.h).
 pub const LAYERS_MAX: usize = 500;
+/// The most URLs of a foreign layer.
+pub const URLS_MAX: usize = 16;
 /// The most entries of an index.
 pub const ENTRIES_MAX: usize = 1024;
 
@@ -58,12 +60,16 @@ pub enum ManifestError {
     Missing { field: &'static str },
     #[error("manifest is no container image: its configuration has the media type {media_type:?}")]
     NotAnImage { media_type: String },
+    #[error("manifest is an artifact of the type {artifact_type:?}, no container image")]
+    Artifact { artifact_type: String },
     #[error("layer {digest} has the media type {media_type:?}, which is not supported")]
     LayerMediaType { digest: Digest, media_type: String },
-    #[error("layer {digest} is foreign: its content is not in the registry, which is not supported")]
+    #[error("layer {digest} is foreign: its content is elsewhere; --foreign-layers fetches it from there")]
     ForeignLayer { digest: Digest },
     #[error("image has {count} layers, at most {LAYERS_MAX} are supported")]
     TooManyLayers { count: usize },
+    #[error("layer {digest} has {count} URLs, at most {URLS_MAX} are supported")]
+    TooManyUrls { digest: Digest, count: usize },
     #[error("index has {count} entries, at most {ENTRIES_MAX} are supported")]
     TooManyEntries { count: usize },
     #[error("image manifest has {layers} layers, but its configuration has {diff_ids} diff_ids")]
@@ -87,11 +93,13 @@ impl Kind for ManifestError {
             ManifestError::Schema1
             | ManifestError::MediaType { .. }
             | ManifestError::NotAnImage { .. }
+            | ManifestError::Artifact { .. }
             | ManifestError::LayerMediaType { .. }
             | ManifestError::ForeignLayer { .. } => ErrorKind::Unsupported,
             ManifestError::TooLarge { .. }
             | ManifestError::ConfigTooLarge { .. }
             | ManifestError::TooManyLayers { .. }
+            | ManifestError::TooManyUrls { .. }
             | ManifestError::TooManyEntries { .. } => ErrorKind::Exhausted,
             _ => ErrorKind::Corrupt,
         }
@@ -126,16 +134,22 @@ pub enum Compression {
 pub struct Layer {
     pub descriptor: Descriptor,
     pub compression: Compression,
+    /// Its media type says that it may not be distributed: the registry need not have it.
+    pub foreign: bool,
+    /// Where it may be beside the registry; only a foreign layer has any.
+    pub urls: Vec<String>,
 }
 
 impl Layer {
     /// A layer, if its media type is one that can be unpacked.
     pub fn new(descriptor: Descriptor) -> Result<Layer> {
-        let media_type = descriptor.media_type.as_str();
-        if media_type.contains("nondistributable") || media_type.contains(".foreign.") {
-            return Err(ManifestError::ForeignLayer { digest: descriptor.digest });
-        }
-        let compression = match media_type {
+        // OCI's and Docker's names of the same thing; the former are deprecated (image-spec 1.1, layer.md).
+        let media_type = descriptor
+            .media_type
+            .replace(".layer.nondistributable.", ".layer.")
+            .replace(".rootfs.foreign.diff.", ".rootfs.diff.");
+        let foreign = media_type != descriptor.media_type;
+        let compression = match media_type.as_str() {
             "application/vnd.oci.image.layer.v1.tar" | "application/vnd.docker.image.rootfs.diff.tar" => {
                 Compression::None
             }
@@ -150,7 +164,20 @@ impl Layer {
                 });
             }
         };
-        Ok(Layer { descriptor, compression })
+        Ok(Layer { descriptor, compression, foreign, urls: Vec::new() })
+    }
+}
+
+impl Manifest {
+    /// Checks that the registry or the archive has all layers.
+    ///
+    /// # Errors
+    /// [`ManifestError::ForeignLayer`]
+    pub fn refuse_foreign(&self) -> Result<()> {
+        match self.layers.iter().find(|layer| layer.foreign) {
+            Some(layer) => Err(ManifestError::ForeignLayer { digest: layer.descriptor.digest }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -192,10 +219,21 @@ pub enum Document {
 struct Raw {
     schema_version: u64,
     media_type: Option<String>,
+    artifact_type: Option<String>,
     config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
+    layers: Option<Vec<RawLayer>>,
     manifests: Option<Vec<RawEntry>>,
     fs_layers: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawLayer {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(default)]
+    urls: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -272,7 +310,10 @@ fn manifest(media_type: &'static str, raw: Raw) -> Result<Manifest> {
     let config = raw.config.ok_or(ManifestError::Missing { field: "config" })?;
     let layers = raw.layers.ok_or(ManifestError::Missing { field: "layers" })?;
     if !matches!(config.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG) {
-        return Err(ManifestError::NotAnImage { media_type: config.media_type });
+        return Err(match raw.artifact_type {
+            Some(artifact_type) => ManifestError::Artifact { artifact_type },
+            None => ManifestError::NotAnImage { media_type: config.media_type },
+        });
     }
     if config.size > CONFIG_MAX {
         return Err(ManifestError::ConfigTooLarge { size: config.size });
@@ -280,8 +321,19 @@ fn manifest(media_type: &'static str, raw: Raw) -> Result<Manifest> {
     if layers.len() > LAYERS_MAX {
         return Err(ManifestError::TooManyLayers { count: layers.len() });
     }
-    let layers = layers.into_iter().map(Layer::new).collect::<Result<_>>()?;
+    let layers = layers.into_iter().map(layer).collect::<Result<_>>()?;
     Ok(Manifest { media_type, config, layers })
+}
+
+fn layer(raw: RawLayer) -> Result<Layer> {
+    let RawLayer { media_type, digest, size, urls } = raw;
+    if urls.len() > URLS_MAX {
+        return Err(ManifestError::TooManyUrls { digest, count: urls.len() });
+    }
+    let layer = Layer::new(Descriptor { media_type, digest, size })?;
+    // Of an ordinary layer they are no more than a hint, which nobody follows.
+    let urls = if layer.foreign { urls } else { Vec::new() };
+    Ok(Layer { urls, ..layer })
 }
 
 fn index(media_type: &'static str, raw: Raw) -> Result<Index> {

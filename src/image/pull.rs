@@ -15,10 +15,10 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{self, Config, Descriptor, Document, Manifest, ManifestError};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::registry::credentials::Found;
-use crate::image::registry::{Client, Fetched, Mirror, Patience, RegistryError};
+use crate::image::registry::{Access, Client, Fetched, RegistriesError, RegistryError};
 use crate::image::store::{Image, Import, Store, StoreError};
 use crate::image::unpack::Limits;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 mod layers;
 mod pipe;
@@ -31,6 +31,8 @@ const INDEX_DEPTH: usize = 3;
 pub enum PullError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Registries(#[from] RegistriesError),
     #[error(transparent)]
     Store(Box<StoreError>),
     #[error("cannot use the manifest {digest} of {reference}")]
@@ -67,6 +69,8 @@ pub enum PullError {
         #[source]
         source: Box<StoreError>,
     },
+    #[error("the configuration leaves no registry to ask for {0}")]
+    NoSource(Box<Reference>),
     #[error("cannot write blob {digest} of {reference}")]
     Write {
         reference: Box<Reference>,
@@ -86,12 +90,13 @@ impl Kind for PullError {
     fn kind(&self) -> ErrorKind {
         match self {
             PullError::Registry(source) => source.kind(),
+            PullError::Registries(source) => source.kind(),
             PullError::Store(source) | PullError::Layer { source, .. } | PullError::Blob { source, .. } => {
                 source.kind()
             }
             PullError::Manifest { source, .. } | PullError::Config { source, .. } => source.kind(),
             PullError::ManifestSize { .. } | PullError::Nested { .. } => ErrorKind::Corrupt,
-            PullError::Platform { .. } => ErrorKind::NotFound,
+            PullError::Platform { .. } | PullError::NoSource(_) => ErrorKind::NotFound,
             PullError::Write { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Exhausted,
                 _ => ErrorKind::System,
@@ -116,8 +121,12 @@ pub enum Need {
 
 /// What a caller may be told while it waits; the methods are called by several threads.
 pub trait Progress: Sync {
-    /// The layers, bottom to top, before any of them is fetched.
+    /// The layers, bottom to top, before any of them is fetched; again if a pull begins anew elsewhere.
     fn begin(&self, _layers: &[(Descriptor, Need)]) {}
+    /// Another pull fetches the blob of a layer, and has so many bytes of it.
+    fn waiting(&self, _layer: usize, _bytes: u64) {}
+    /// So many bytes of a layer's blob are here from an earlier attempt.
+    fn resumed(&self, _layer: usize, _bytes: u64) {}
     /// More bytes of a layer's blob have come.
     fn downloaded(&self, _layer: usize, _bytes: u64) {}
     /// The blob of a layer is here and verified; what is left is unpacking.
@@ -132,18 +141,29 @@ pub struct Quiet;
 
 impl Progress for Quiet {}
 
+/// What to do about layers that may not be distributed, of which a registry has no more than their URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// Such an image is not pulled.
+    Refuse,
+    /// They are fetched from these URLs, without credentials and encrypted.
+    Fetch,
+}
+
 /// How to pull.
 pub struct Options<'a> {
     /// Which image of an index; this host's by default.
     pub platform: Option<Platform>,
-    pub credentials: Found,
-    /// Who is asked in place of the reference's registry, without the credentials.
-    pub mirror: Option<Mirror>,
-    pub patience: Patience,
     /// How much each layer may ask for.
     pub limits: Limits,
+    /// How registries are reached.
+    pub access: Access,
+    /// Fetch layers that are not in the registry from where the manifest says that they are.
+    pub foreign: Foreign,
     /// How many layers are fetched and unpacked at once.
     pub parallel: usize,
+    /// How many layers all pulls of this machine together fetch and unpack at once.
+    pub machine: usize,
     pub progress: &'a dyn Progress,
 }
 
@@ -151,14 +171,20 @@ impl Default for Options<'_> {
     fn default() -> Self {
         Options {
             platform: None,
-            credentials: Found::Nothing,
-            mirror: None,
-            patience: Patience::default(),
             limits: Limits::default(),
+            access: Access::default(),
+            foreign: Foreign::Refuse,
             parallel: 3,
+            machine: machine_default(),
             progress: &Quiet,
         }
     }
+}
+
+/// Twice the processors, because a layer waits for the network or the disk half of its time; 4 to 16.
+pub fn machine_default() -> usize {
+    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+    (2 * processors).clamp(4, 16)
 }
 
 impl std::fmt::Debug for Options<'_> {
@@ -187,19 +213,52 @@ pub struct Pulled {
 ///
 /// # Errors
 /// The first failure. After a failure of the network, whole layers and blobs stay for the next attempt, without
-/// a name; after any other, what was added is collected.
+/// a name; after any other, what was added is collected. Blobs that were begun stay a week.
 pub fn pull(store: &Store, reference: &Reference, options: Options<'_>) -> Result<Pulled> {
-    let client = Client::new(reference, options.credentials.clone(), options.patience);
-    let client = match &options.mirror {
-        Some(mirror) => client.through(mirror),
-        None => client,
-    };
+    let mut sources = options.access.sources(reference)?.into_iter().peekable();
+    loop {
+        // There is at least one, and the last one's error is the one to tell.
+        let Some(endpoint) = sources.next() else {
+            return Err(PullError::NoSource(Box::new(reference.clone())));
+        };
+        let client = Client::new(reference, endpoint, &options.access);
+        let damaged = AtomicBool::new(false);
+        let mut result = from(store, reference, &options, &client, &damaged);
+        if result.is_err() && damaged.load(Ordering::Relaxed) {
+            // What was wrong in the blobs of an earlier attempt is gone.
+            let client = Client::new(reference, client.endpoint().clone(), &options.access);
+            result = from(store, reference, &options, &client, &AtomicBool::new(false));
+        }
+        match result {
+            Err(error @ PullError::Registry(_)) if sources.peek().is_some() => {
+                tracing::warn!("trying the next source of {reference}: {}", crate::error::chain(&error));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Pulls from one registry.
+fn from(
+    store: &Store,
+    reference: &Reference,
+    options: &Options<'_>,
+    client: &Client,
+    damaged: &AtomicBool,
+) -> Result<Pulled> {
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
     let first = client.manifest()?;
     let digest = first.digest;
-    let (fetched, manifest) = choose(&client, reference, &wanted, first)?;
+    let (fetched, manifest) = choose(client, reference, &wanted, first)?;
+    if options.foreign == Foreign::Refuse {
+        manifest.refuse_foreign().map_err(|source| PullError::Manifest {
+            reference: Box::new(reference.clone()),
+            digest: fetched.digest,
+            source: Box::new(source),
+        })?;
+    }
     let import = store.import()?;
-    let (config, config_bytes) = configuration(&client, store, reference, &manifest)?;
+    let (config, config_bytes) = configuration(client, store, reference, &manifest)?;
     let got = config.platform();
     if wanted.suits(&got).is_none() {
         return Err(PullError::Platform {
@@ -208,7 +267,7 @@ pub fn pull(store: &Store, reference: &Reference, options: Options<'_>) -> Resul
             got: Box::new(got),
         });
     }
-    let work = layers::Work { client: &client, import: &import, reference, options: &options };
+    let work = layers::Work { client, import: &import, reference, options, damaged };
     let result = work.run(&manifest, &config).and_then(|(unpacked, downloaded)| {
         import.put_blob(&config_bytes)?;
         let image = commit(&import, reference, &fetched, &manifest)?;
@@ -216,6 +275,7 @@ pub fn pull(store: &Store, reference: &Reference, options: Options<'_>) -> Resul
     });
     if let Err(error) = &result
         && !matches!(error.kind(), ErrorKind::Network | ErrorKind::TimedOut)
+        && !damaged.load(Ordering::Relaxed)
         && let Err(error) = import.abandon()
     {
         tracing::warn!("cannot collect what a failed pull has left: {}", crate::error::chain(&error));

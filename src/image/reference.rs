@@ -165,19 +165,39 @@ impl FromStr for Reference {
     }
 }
 
+/// Whether a name has no registry, so that it may mean another one than Docker Hub.
+pub fn is_short(text: &str) -> bool {
+    let named = text.split('@').next().unwrap_or_default();
+    !matches!(named.split_once('/'), Some((first, _)) if is_registry(first))
+}
+
+/// `host[:port]` and the repository of a name without tag and digest, if both are valid.
+pub fn host_and_path(name: &str) -> Option<(&str, &str)> {
+    let (registry, path) = name.split_once('/')?;
+    let valid = name.len() <= NAME_MAX && check_registry(name, registry).is_ok() && is_repository(path);
+    valid.then_some((registry, path))
+}
+
+/// Whether a text is `host[:port]`.
+pub fn is_host(text: &str) -> bool {
+    check_registry(text, text).is_ok()
+}
+
 /// The first component is a registry if it cannot be a directory on Docker Hub: it has a dot, a port or an
 /// upper-case letter, or is `localhost` (distribution's `splitDockerDomain`).
 fn split_registry(named: &str) -> (&str, &str) {
     match named.split_once('/') {
-        Some((first, rest))
-            if first.contains(['.', ':', '['])
-                || first == "localhost"
-                || first.bytes().any(|byte| byte.is_ascii_uppercase()) =>
-        {
+        Some((first, rest)) if is_registry(first) => {
             (if first == "index.docker.io" { DEFAULT_REGISTRY } else { first }, rest)
         }
         _ => (DEFAULT_REGISTRY, named),
     }
+}
+
+fn is_registry(first: &str) -> bool {
+    first.contains(['.', ':', '['])
+        || first == "localhost"
+        || first.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 fn check_registry(text: &str, registry: &str) -> Result<(), ReferenceError> {

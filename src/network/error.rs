@@ -2,6 +2,7 @@
 use super::Protocol;
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
+use crate::sys::program::ProgramError;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -134,22 +135,9 @@ pub enum NetworkError {
         /// What it said.
         message: String,
     },
-    /// A program did not end in time and was killed.
-    #[error("{program} did not end within {seconds} s and was killed")]
-    Deadline {
-        /// Which.
-        program: String,
-        /// The limit.
-        seconds: u64,
-    },
-    /// A program wrote more than it may.
-    #[error("{program} wrote more than {limit} bytes and was killed")]
-    TooMuchOutput {
-        /// Which.
-        program: String,
-        /// The limit.
-        limit: usize,
-    },
+    /// A program gave no answer.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The folder of CNI configurations has none.
     #[error("no CNI configuration (*.conflist, *.conf, *.json) in {directory}")]
     NoConfiguration {
@@ -216,13 +204,14 @@ impl Kind for NetworkError {
             | Self::Unwritable { .. }
             | Self::Configuration { .. }
             | Self::BadConfiguration { .. } => ErrorKind::InvalidInput,
-            Self::Locked { .. } | Self::Deadline { .. } => ErrorKind::TimedOut,
+            Self::Program(error) => error.kind(),
+            Self::Locked { .. } => ErrorKind::TimedOut,
             Self::Record { .. } => ErrorKind::Corrupt,
             Self::AlreadyAttached { .. } | Self::PortTaken { .. } => ErrorKind::AlreadyExists,
             Self::Overlap { .. } | Self::OtherKind { .. } | Self::BridgeDiffers { .. } => {
                 ErrorKind::WrongState
             }
-            Self::Exhausted { .. } | Self::TooMuchOutput { .. } => ErrorKind::Exhausted,
+            Self::Exhausted { .. } => ErrorKind::Exhausted,
             Self::PortUnsupported { .. } => ErrorKind::Unsupported,
             Self::NoProgram { .. } | Self::NoPlugin { .. } | Self::NoConfiguration { .. } => {
                 ErrorKind::NotFound

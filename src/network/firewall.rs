@@ -1,10 +1,10 @@
 //! Rules of nftables: one table for each bridge, one map element for each published port.
 //!
 //! The text is planned here without looking at the host; nft applies it in one transaction.
-use super::program::Program;
 use super::subnet::Subnet;
 use super::{NetworkError, Protocol};
 use crate::sys::SysError;
+use crate::sys::program::Program;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fmt::Write as _;
 use std::fs::File;

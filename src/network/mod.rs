@@ -16,7 +16,6 @@ mod ipam;
 mod metadata;
 pub mod netns;
 mod ports;
-mod program;
 mod record;
 mod state;
 mod subnet;

@@ -32,12 +32,7 @@ impl Rootless {
     }
 }
 
-/// Whether this process is in a user namespace other than the host's. Without a procfs: no.
-pub fn in_user_namespace() -> bool {
-    // `0 0 4294967295` is the initial user namespace (user_namespaces(7)).
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
-}
+pub use crate::sys::host::in_user_namespace;
 
 /// Who calls the runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

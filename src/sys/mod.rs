@@ -12,13 +12,19 @@ pub mod bpf;
 pub mod caps;
 pub mod classic_mount;
 pub mod clock;
+pub mod copy;
+pub mod dirents;
+pub mod disk;
 #[cfg(target_arch = "x86_64")]
 pub mod entry;
 pub mod error;
 pub mod eventfd;
 pub mod exe;
 pub mod host;
+#[cfg(target_arch = "x86_64")]
+pub mod inflate;
 pub mod keyring;
+pub mod landlock;
 pub mod link;
 pub mod lock;
 pub mod mount;
@@ -27,6 +33,7 @@ pub mod numa;
 pub mod packet;
 pub mod pidfd;
 pub mod process;
+pub mod program;
 pub mod pty;
 pub mod random;
 pub mod range_lock;

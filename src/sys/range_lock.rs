@@ -9,16 +9,7 @@ use std::fs::File;
 /// processes, and goes away when the last descriptor of this description is closed, also by a crash.
 /// `offset` must be below 2^63.
 pub fn lock_byte(file: &File, offset: u64) -> Result<(), SysError> {
-    let start = i64::try_from(offset)
-        .map_err(|_| SysError::on("fcntl F_OFD_SETLKW", offset.to_string())(nix::errno::Errno::EINVAL))?;
-    let range = libc::flock {
-        l_type: libc::F_WRLCK as i16,
-        l_whence: libc::SEEK_SET as i16,
-        l_start: start,
-        l_len: 1,
-        // Must be zero for this kind of lock.
-        l_pid: 0,
-    };
+    let range = exclusive(offset)?;
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&range)) {
             Ok(_) => return Ok(()),
@@ -26,6 +17,28 @@ pub fn lock_byte(file: &File, offset: u64) -> Result<(), SysError> {
             Err(errno) => return Err(SysError::on("fcntl F_OFD_SETLKW", format!("byte {offset}"))(errno)),
         }
     }
+}
+
+/// The same without waiting; `false` if another description has it.
+pub fn try_lock_byte(file: &File, offset: u64) -> Result<bool, SysError> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&exclusive(offset)?)) {
+        Ok(_) => Ok(true),
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
+        Err(errno) => Err(SysError::on("fcntl F_OFD_SETLK", format!("byte {offset}"))(errno)),
+    }
+}
+
+fn exclusive(offset: u64) -> Result<libc::flock, SysError> {
+    let start = i64::try_from(offset)
+        .map_err(|_| SysError::on("fcntl F_OFD_SETLKW", offset.to_string())(nix::errno::Errno::EINVAL))?;
+    Ok(libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: start,
+        l_len: 1,
+        // Must be zero for this kind of lock.
+        l_pid: 0,
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! Removal of directory trees whose content somebody else controls.
 use super::SysError;
+use super::dirents::{Entries, Kind};
 use super::root::open_same_mount;
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use std::ffi::{CStr, CString};
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How often one directory is read again because somebody puts files into it while it is emptied.
 const PASSES: usize = 4096;
@@ -25,13 +27,7 @@ const MAX_OPEN: usize = 128;
 /// EXDEV or EBUSY when a mount lies in the tree: what is mounted is left alone, while files that were read
 /// before it are gone.
 pub fn remove(parent: BorrowedFd<'_>, name: &Path) -> Result<(), SysError> {
-    let mut components = name.components();
-    let single = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
-    let c_name = CString::new(name.as_os_str().as_bytes())
-        .ok()
-        .filter(|_| single)
-        .ok_or(Errno::EINVAL)
-        .map_err(SysError::on("unlinkat", name.display().to_string()))?;
+    let c_name = component(name)?;
     match unlinkat(parent, c_name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => return Ok(()),
         Err(Errno::EISDIR | Errno::EPERM) => {}
@@ -69,22 +65,29 @@ pub fn remove(parent: BorrowedFd<'_>, name: &Path) -> Result<(), SysError> {
     Ok(())
 }
 
+/// `name` if it is one component.
+fn component(name: &Path) -> Result<CString, SysError> {
+    let mut components = name.components();
+    let single = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+    CString::new(name.as_os_str().as_bytes())
+        .ok()
+        .filter(|_| single)
+        .ok_or(Errno::EINVAL)
+        .map_err(SysError::on("unlinkat", name.display().to_string()))
+}
+
 /// A directory that is being emptied.
 struct Level {
     dir: OwnedFd,
-    entries: nix::dir::OwningIter,
+    entries: Entries,
     name: CString,
     passes: usize,
 }
 
 impl Level {
     fn open(parent: BorrowedFd<'_>, name: CString) -> Result<Level, SysError> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-        let dir = open_same_mount(parent, Path::new(std::ffi::OsStr::from_bytes(name.to_bytes())), flags)?;
-        // The stream owns its descriptor; a duplicate serves as the directory of the *at calls.
-        let stream = dir.try_clone().map_err(SysError::io("fcntl", "F_DUPFD_CLOEXEC"))?;
-        let entries = Dir::from_fd(stream).map_err(failed("fdopendir", &name))?.into_iter();
-        Ok(Level { dir, entries, name, passes: 0 })
+        let dir = open_dir(parent, &name)?;
+        Ok(Level { dir, entries: Entries::new(), name, passes: 0 })
     }
 
     /// The same for a name that was just read: it may have vanished meanwhile.
@@ -97,13 +100,8 @@ impl Level {
 
     /// Unlinks files up to the first subdirectory, whose name it returns.
     fn next(&mut self) -> Result<Option<CString>, SysError> {
-        for entry in self.entries.by_ref() {
-            let entry = entry.map_err(failed("readdir", &self.name))?;
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            if entry.file_type() == Some(nix::dir::Type::Directory) {
+        while let Some((name, kind)) = self.entries.next(&self.dir)? {
+            if kind == Kind::Directory {
                 return Ok(Some(name.to_owned()));
             }
             match unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir) {
@@ -115,6 +113,66 @@ impl Level {
         }
         Ok(None)
     }
+}
+
+fn open_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, SysError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    open_same_mount(parent, Path::new(OsStr::from_bytes(name.to_bytes())), flags)
+}
+
+/// How many subtrees make it worth while to take more hands, and how many directories are opened to find them.
+const SUBTREES: usize = 256;
+const OPENED: usize = 64;
+
+/// The same as [`remove`], with a thread for each processor: unlinking is the kernel's work, and different directories do not
+/// wait for each other. For a process that may have threads.
+pub fn remove_with_threads(parent: BorrowedFd<'_>, name: &Path) -> Result<(), SysError> {
+    let hands = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
+    if hands > 1 {
+        let subtrees = Mutex::new(subtrees(parent, &component(name)?));
+        std::thread::scope(|scope| {
+            for _ in 0..hands {
+                scope.spawn(|| {
+                    loop {
+                        let next = subtrees.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                        let Some((dir, name)) = next else { return };
+                        // What stays for whatever reason meets the caller again, who reports it.
+                        let _ = remove(dir.as_fd(), Path::new(OsStr::from_bytes(name.to_bytes())));
+                    }
+                });
+            }
+        });
+    }
+    remove(parent, name)
+}
+
+type Subtree = (Arc<OwnedFd>, CString);
+
+/// Directories in the tree `name`, none of them in another one: those of the first level that has enough of them, or of the
+/// last one that was looked into. What cannot be read is left out.
+fn subtrees(parent: BorrowedFd<'_>, name: &CStr) -> VecDeque<Subtree> {
+    let Ok(top) = open_dir(parent, name) else { return VecDeque::new() };
+    let mut found = VecDeque::from(directories(&Arc::new(top)));
+    for _ in 0..OPENED {
+        if found.len() >= SUBTREES {
+            break;
+        }
+        let Some((dir, name)) = found.pop_front() else { break };
+        if let Ok(dir) = open_dir(dir.as_fd(), &name) {
+            found.extend(directories(&Arc::new(dir)));
+        }
+    }
+    found
+}
+
+fn directories(dir: &Arc<OwnedFd>) -> Vec<Subtree> {
+    let (mut entries, mut found) = (Entries::new(), Vec::new());
+    while let Ok(Some((name, kind))) = entries.next(&**dir) {
+        if kind == Kind::Directory {
+            found.push((Arc::clone(dir), name.to_owned()));
+        }
+    }
+    found
 }
 
 /// Moves the directory `name` of the deepest level into the topmost one, under a name of our own.

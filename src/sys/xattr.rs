@@ -14,6 +14,13 @@ pub fn set(fd: impl AsFd, name: &CStr, value: &[u8]) -> Result<(), SysError> {
     Errno::result(result).map(drop).map_err(SysError::on("fsetxattr", name.to_string_lossy()))
 }
 
+/// Removes attribute `name` of an open file.
+pub fn remove(fd: impl AsFd, name: &CStr) -> Result<(), SysError> {
+    // SAFETY: `name` is NUL-terminated; the borrowed descriptor stays open for the call.
+    let result = unsafe { libc::fremovexattr(fd.as_fd().as_raw_fd(), name.as_ptr()) };
+    Errno::result(result).map(drop).map_err(SysError::on("fremovexattr", name.to_string_lossy()))
+}
+
 /// Attribute `name` of an open file, `None` if it has none or the file system knows no attributes.
 pub fn get(fd: impl AsFd, name: &CStr) -> Result<Option<Vec<u8>>, SysError> {
     let raw = fd.as_fd().as_raw_fd();
@@ -80,6 +87,9 @@ mod tests {
         set(&file, c"user.empty", b"").unwrap();
         assert_eq!(get(&file, c"user.one").unwrap(), Some(long));
         assert_eq!(get(&file, c"user.empty").unwrap(), Some(Vec::new()));
+        set(&file, c"user.gone", b"x").unwrap();
+        remove(&file, c"user.gone").unwrap();
+        assert_eq!(get(&file, c"user.gone").unwrap(), None);
         let names = list(&file).unwrap();
         assert!(names.contains(&c"user.one".to_owned()) && names.contains(&c"user.empty".to_owned()));
     }

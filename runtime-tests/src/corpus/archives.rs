@@ -21,12 +21,20 @@ fn truncated(corpus: &mut Corpus) {
     corpus.family(40, "truncated");
     let stream = layer().finish();
     // Every byte of it is a unit test's; here are the places between which something changes.
-    for length in [0, 1, 156, 257, 511, 512, 513, 1023, 1024, 1025, 1031, 1032, 1535, 1536, 2047, 2048, 2560, 2561, 3071, 3072, 3583] {
+    for length in [
+        0, 1, 156, 257, 511, 512, 513, 1023, 1024, 1025, 1031, 1032, 1535, 1536, 2047, 2048, 2560, 2561,
+        3071, 3072, 3583,
+    ] {
         let words = &["ends inside of an entry or without its end mark"];
         raw(corpus, &format!("{length} of {} bytes", stream.len()), stream[..length].to_vec(), words);
         if length % 512 == 0 && length > 0 {
-            raw(corpus, &format!("{length} of {} bytes, gzip", stream.len()), stream[..length].to_vec(), words)
-                .packed(Media::Gzip, gzip(&stream[..length]));
+            raw(
+                corpus,
+                &format!("{length} of {} bytes, gzip", stream.len()),
+                stream[..length].to_vec(),
+                words,
+            )
+            .packed(Media::Gzip, gzip(&stream[..length]));
         }
     }
 }
@@ -38,10 +46,25 @@ fn ends(corpus: &mut Corpus) {
     let with = |end: &[u8]| [&body[..], end].concat();
     raw(corpus, "no end mark", with(b""), &["without its end mark"]);
     raw(corpus, "half an end mark", with(&[0; 512]), &["without its end mark"]);
-    raw(corpus, "a zero block in the middle", [&body[..], &[0; 512], &body, &[0; 1024]].concat(), &["that does not end it"]);
+    raw(
+        corpus,
+        "a zero block in the middle",
+        [&body[..], &[0; 512], &body, &[0; 1024]].concat(),
+        &["that does not end it"],
+    );
     raw(corpus, "data after the end", [&body[..], &[0; 1024], b"x"].concat(), &["data after its end mark"]);
-    raw(corpus, "an archive after the end", [&body[..], &[0; 1024], &body, &[0; 1024]].concat(), &["data after its end mark"]);
-    raw(corpus, "data long after the end", [&body[..], &[0; 60_000], b"x"].concat(), &["data after its end mark"]);
+    raw(
+        corpus,
+        "an archive after the end",
+        [&body[..], &[0; 1024], &body, &[0; 1024]].concat(),
+        &["data after its end mark"],
+    );
+    raw(
+        corpus,
+        "data long after the end",
+        [&body[..], &[0; 60_000], b"x"].concat(),
+        &["data after its end mark"],
+    );
     for zeros in [1025, 1536, 10_240, 300_000] {
         let verdict = Verdict::Tree(tree.iter().map(|line| (*line).to_owned()).collect());
         corpus.add(format!("{zeros} zeros"), with(&vec![0; zeros]), verdict);

@@ -43,7 +43,12 @@ pub(super) fn cases(corpus: &mut Corpus) {
 }
 
 impl Corpus {
-    fn packed(&mut self, label: &str, verdict: Verdict, fill: impl FnOnce(&mut dyn FnMut(&[u8]))) -> &mut Case {
+    fn packed(
+        &mut self,
+        label: &str,
+        verdict: Verdict,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) -> &mut Case {
         let mut stream = Stream::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best()));
         fill(&mut |bytes| stream.write(bytes));
         let (packer, diff_id) = stream.finish();
@@ -54,7 +59,12 @@ impl Corpus {
         case
     }
 
-    fn bomb(&mut self, label: &str, words: &[&'static str], fill: impl FnOnce(&mut dyn FnMut(&[u8]))) -> &mut Case {
+    fn bomb(
+        &mut self,
+        label: &str,
+        words: &[&'static str],
+        fill: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) -> &mut Case {
         self.packed(label, Verdict::Refused(words.to_vec()), fill)
     }
 }
@@ -93,12 +103,21 @@ fn many(corpus: &mut Corpus) {
     });
     corpus.family(36, "memory_for_names");
     let name = |at: usize| format!("{at:04}{}", "n".repeat(240));
-    corpus.bomb("whiteouts with long names", &["the names of the layer's directories take more than"], |write| {
-        let parent = vec!["p".repeat(250); 14].join("/");
-        for at in 0..16_000 {
-            write(&Tar::new().pax(&[("path", format!("{parent}/.wh.{}", name(at)).as_bytes())]).node(b'0', "x").unfinished());
-        }
-    });
+    corpus.bomb(
+        "whiteouts with long names",
+        &["the names of the layer's directories take more than"],
+        |write| {
+            let parent = vec!["p".repeat(250); 14].join("/");
+            for at in 0..16_000 {
+                write(
+                    &Tar::new()
+                        .pax(&[("path", format!("{parent}/.wh.{}", name(at)).as_bytes())])
+                        .node(b'0', "x")
+                        .unfinished(),
+                );
+            }
+        },
+    );
     corpus.bomb("hard links that wait", &["the names of the layer's directories take more than"], |write| {
         let parent = vec!["p".repeat(250); 14].join("/");
         for at in 0..16_000 {
@@ -127,7 +146,9 @@ fn bombs(corpus: &mut Corpus) {
         zeros(write, SIZE);
     });
     corpus.bomb("a long name in the way", words, |write| {
-        write(&Tar::new().pax(&[("path", &[b'a'; 255])]).raw(Header::new(b'0', "zeros", 0), b"").unfinished());
+        write(
+            &Tar::new().pax(&[("path", &[b'a'; 255])]).raw(Header::new(b'0', "zeros", 0), b"").unfinished(),
+        );
         write(&Header::new(b'0', "zeros", SIZE).sum());
         zeros(write, SIZE);
     });

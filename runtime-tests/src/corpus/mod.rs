@@ -111,11 +111,8 @@ impl Case {
     }
 
     fn layers(&self) -> Vec<Stored> {
-        let plain = |layer: &Vec<u8>| Stored {
-            diff_id: digest(layer),
-            blob: gzip(layer),
-            media: Media::Gzip,
-        };
+        let plain =
+            |layer: &Vec<u8>| Stored { diff_id: digest(layer), blob: gzip(layer), media: Media::Gzip };
         let mut layers: Vec<_> = self.below.iter().map(plain).collect();
         let top = || Stored { diff_id: self.diff_id.clone(), blob: self.blob.clone(), media: self.media };
         layers.push(top());
@@ -186,7 +183,11 @@ impl Case {
     /// An archive of an OCI layout.
     pub fn oci_archive(&self) -> Vec<u8> {
         let (blobs, manifest) = self.oci();
-        crate::image::oci_layout(&[blobs, vec![(digest(&manifest), manifest.clone())]].concat(), &manifest, "case")
+        crate::image::oci_layout(
+            &[blobs, vec![(digest(&manifest), manifest.clone())]].concat(),
+            &manifest,
+            "case",
+        )
     }
 
     /// An archive of `docker save`. There is no place in it for the sizes and digests of blobs.
@@ -281,4 +282,3 @@ fn entry(kind: u8, name: impl AsRef<[u8]>) -> Header {
 fn empty(name: impl AsRef<[u8]>) -> Tar {
     Tar::new().node(b'0', name)
 }
-

@@ -5,8 +5,15 @@ use crate::header::Header;
 use crate::image::Tar;
 
 /// The types of entries that have a name of their own.
-const KINDS: [(&str, u8); 7] =
-    [("file", b'0'), ("hardlink", b'1'), ("symlink", b'2'), ("char", b'3'), ("block", b'4'), ("dir", b'5'), ("fifo", b'6')];
+const KINDS: [(&str, u8); 7] = [
+    ("file", b'0'),
+    ("hardlink", b'1'),
+    ("symlink", b'2'),
+    ("char", b'3'),
+    ("block", b'4'),
+    ("dir", b'5'),
+    ("fifo", b'6'),
+];
 
 const ESCAPES: &str = "leads out of the layer";
 
@@ -40,10 +47,18 @@ fn dotdot(corpus: &mut Corpus) {
         "a/./../corten-escape",
         "../../../../../../../../../../tmp/corten-escape",
     ] {
-        corpus.refuse(name, if name.ends_with('/') { Tar::new().node(b'5', name) } else { empty(name) }, &[ESCAPES]);
+        corpus.refuse(
+            name,
+            if name.ends_with('/') { Tar::new().node(b'5', name) } else { empty(name) },
+            &[ESCAPES],
+        );
     }
     for (kind, letter) in KINDS {
-        corpus.refuse(format!("{kind} above"), any(letter, "../corten-escape"), &[ESCAPES, "../corten-escape"]);
+        corpus.refuse(
+            format!("{kind} above"),
+            any(letter, "../corten-escape"),
+            &[ESCAPES, "../corten-escape"],
+        );
         corpus.refuse(format!("{kind} through"), any(letter, "target/../../corten-escape"), &[ESCAPES]);
     }
     corpus.family(1, "dotdot_by_other_fields");
@@ -88,7 +103,11 @@ fn root(corpus: &mut Corpus) {
     let outside = corpus.outside.clone();
     let then = |tar: Tar| tar.file("corten-escape", 0o644, b"x");
     corpus.refuse("symlink, then a file", then(Tar::new().linked(b'2', "./", &outside)), &["root directory"]);
-    corpus.refuse("pax path", Tar::new().pax(&[("path", b"./.")]).linked(b'2', "x", &outside), &["root directory"]);
+    corpus.refuse(
+        "pax path",
+        Tar::new().pax(&[("path", b"./.")]).linked(b'2', "x", &outside),
+        &["root directory"],
+    );
 }
 
 fn long(corpus: &mut Corpus) {
@@ -98,7 +117,11 @@ fn long(corpus: &mut Corpus) {
     let line = format!("f 644 {}", "a".repeat(255));
     corpus.accept("255 bytes", path(&component), &[&line]);
     corpus.refuse("256 bytes", path(&[b'a'; 256]), &["component longer than 255"]);
-    corpus.refuse("256 bytes by GNU", Tar::new().extension(b'L', [b'a'; 256]).node(b'0', "x"), &["component longer"]);
+    corpus.refuse(
+        "256 bytes by GNU",
+        Tar::new().extension(b'L', [b'a'; 256]).node(b'0', "x"),
+        &["component longer"],
+    );
     corpus.refuse("64 KiB", path(&vec![b'a'; 64 << 10]), &["component longer"]);
     let whiteout = [&b".wh."[..], &[b'a'; 252]].concat();
     corpus.refuse("a whiteout of 256 bytes", path(&whiteout), &["component longer"]);
@@ -110,7 +133,11 @@ fn long(corpus: &mut Corpus) {
         (1..=500).map(|depth| format!("d 755 {} time=0.000000000", vec!["d"; depth].join("/"))).collect();
     lines.push(format!("f 644 {}", String::from_utf8_lossy(&deep)));
     corpus.accept("500 deep", path(&deep), &lines.iter().map(String::as_str).collect::<Vec<_>>());
-    corpus.refuse("target of 4096 bytes", Tar::new().pax(&[("linkpath", &[b't'; 4096])]).node(b'2', "x"), &["link target is invalid"]);
+    corpus.refuse(
+        "target of 4096 bytes",
+        Tar::new().pax(&[("linkpath", &[b't'; 4096])]).node(b'2', "x"),
+        &["link target is invalid"],
+    );
     let target = [b't'; 4095];
     let line = format!("l x -> {}", "t".repeat(4095));
     corpus.accept("target of 4095 bytes", Tar::new().pax(&[("linkpath", &target)]).node(b'2', "x"), &[&line]);
@@ -141,9 +168,17 @@ fn odd(corpus: &mut Corpus) {
     corpus.accept("dots and slashes", empty("./a//./b"), &["d 755 a time=0.000000000", "f 644 a/b"]);
     corpus.refuse("empty", empty(""), &["its name is empty"]);
     corpus.refuse("empty directory", Tar::new().node(b'5', ""), &["its name is empty"]);
-    corpus.refuse("empty by pax", Tar::new().pax(&[("path", b"")]).node(b'0', "x"), &["\"path\" has an invalid value"]);
+    corpus.refuse(
+        "empty by pax",
+        Tar::new().pax(&[("path", b"")]).node(b'0', "x"),
+        &["\"path\" has an invalid value"],
+    );
     corpus.refuse("slash at the end", empty("a/"), &["a file ends with a slash"]);
-    corpus.accept("slash at the end, seventh edition", Tar::new().raw(entry(0, "a/").v7(), b""), &["d 644 a"]);
+    corpus.accept(
+        "slash at the end, seventh edition",
+        Tar::new().raw(entry(0, "a/").v7(), b""),
+        &["d 644 a"],
+    );
     corpus.accept("100 bytes without a NUL", empty([b'n'; 100]), &[&format!("f 644 {}", "n".repeat(100))]);
 }
 
@@ -154,25 +189,57 @@ fn duplicates(corpus: &mut Corpus) {
     corpus.accept("two files", file(file(new(), "a", b"longer"), "a", b"x"), &["f 644 a size=1"]);
     corpus.accept("two spellings", file(file(new(), "a", b"xx"), "./a", b"y"), &["f 644 a size=1"]);
     corpus.accept("two directories", file(new().dir("a/"), "a/x", b"").dir("a/"), &["d 755 a", "f 644 a/x"]);
-    corpus.accept("directory, then file", file(file(new().dir("a/"), "a/x", b""), "a", b"1"), &["f 644 a size=1"]);
+    corpus.accept(
+        "directory, then file",
+        file(file(new().dir("a/"), "a/x", b""), "a", b"1"),
+        &["f 644 a size=1"],
+    );
     corpus.accept("file, then directory", file(new(), "a", b"1").dir("a/"), &["d 755 a"]);
-    corpus.accept("directory, then symlink", file(new().dir("a/"), "a/x", b"").symlink("a", "b"), &["l a -> b"]);
-    corpus.accept("symlink, then directory", file(new().symlink("a", "/etc").dir("a/"), "a/x", b""), &["d 755 a", "f 644 a/x"]);
+    corpus.accept(
+        "directory, then symlink",
+        file(new().dir("a/"), "a/x", b"").symlink("a", "b"),
+        &["l a -> b"],
+    );
+    corpus.accept(
+        "symlink, then directory",
+        file(new().symlink("a", "/etc").dir("a/"), "a/x", b""),
+        &["d 755 a", "f 644 a/x"],
+    );
     corpus.accept(
         "file, directory, symlink, file",
         file(file(new(), "a", b"1").dir("a/").symlink("a", "x"), "a", b"22"),
         &["f 644 a size=2"],
     );
     corpus.accept("FIFO, then symlink", new().node(b'6', "a").symlink("a", "b"), &["l a -> b"]);
-    corpus.accept("fields of the last", new().file("a", 0o4755, b"").raw(Header::new(b'0', "a", 0).owner(1, 2), b""), &["f 644 a owner=1:2"]);
+    corpus.accept(
+        "fields of the last",
+        new().file("a", 0o4755, b"").raw(Header::new(b'0', "a", 0).owner(1, 2), b""),
+        &["f 644 a owner=1:2"],
+    );
     corpus.accept(
         "a hard link keeps the first content",
         file(file(new(), "a", b"1").linked(b'1', "b", "a"), "a", b"22"),
         &["f 644 a size=2", "f 644 b size=1"],
     );
-    corpus.accept("a hundred times", (0..100).fold(new(), |tar, at| file(tar, "a", &vec![b'x'; at])), &["f 644 a size=99"]);
-    corpus.refuse("file as a parent", file(file(new(), "a", b""), "a/x", b""), &["its parent \"a\" is no directory", "a/x"]);
+    corpus.accept(
+        "a hundred times",
+        (0..100).fold(new(), |tar, at| file(tar, "a", &vec![b'x'; at])),
+        &["f 644 a size=99"],
+    );
+    corpus.refuse(
+        "file as a parent",
+        file(file(new(), "a", b""), "a/x", b""),
+        &["its parent \"a\" is no directory", "a/x"],
+    );
     corpus.refuse("FIFO as a parent", file(new().node(b'6', "a"), "a/x", b""), &["is no directory"]);
-    corpus.refuse("device as a parent", file(new().raw(entry(b'3', "a").device(1, 3), b""), "a/x", b""), &["is no directory"]);
-    corpus.refuse("file as a grandparent", file(file(new(), "a", b""), "a/x/y", b""), &["its parent \"a\" is no directory"]);
+    corpus.refuse(
+        "device as a parent",
+        file(new().raw(entry(b'3', "a").device(1, 3), b""), "a/x", b""),
+        &["is no directory"],
+    );
+    corpus.refuse(
+        "file as a grandparent",
+        file(file(new(), "a", b""), "a/x/y", b""),
+        &["its parent \"a\" is no directory"],
+    );
 }

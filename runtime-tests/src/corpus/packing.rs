@@ -20,7 +20,13 @@ fn good(corpus: &mut Corpus, label: &str, media: Media, blob: Vec<u8>) {
     corpus.accept(label, layer(), TREE).packed(media, blob);
 }
 
-fn bad<'a>(corpus: &'a mut Corpus, label: &str, media: Media, blob: Vec<u8>, words: &[&'static str]) -> &'a mut Case {
+fn bad<'a>(
+    corpus: &'a mut Corpus,
+    label: &str,
+    media: Media,
+    blob: Vec<u8>,
+    words: &[&'static str],
+) -> &'a mut Case {
     corpus.refuse(label, layer(), words).packed(media, blob)
 }
 
@@ -42,9 +48,27 @@ fn members(corpus: &mut Corpus) {
     bad(corpus, "zeros after it", gz, [&whole[..], &[0; 512]].concat(), garbage);
     bad(corpus, "a tar archive after it", gz, [&whole[..], &stream].concat(), garbage);
     bad(corpus, "half a magic after it", gz, [&whole[..], &[0x1f]].concat(), &[]);
-    bad(corpus, "half a member after it", gz, [&whole[..], &none[..10]].concat(), &["ends inside of its compressed data"]);
-    bad(corpus, "a member of garbage after it", gz, [&whole[..], &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], &[0xff; 20]].concat(), &["damaged gzip data"]);
-    bad(corpus, "another archive as a member", gz, [&whole[..], &gzip(&Tar::new().file("b", 0o644, b"x").finish())].concat(), &["data after its end mark"]);
+    bad(
+        corpus,
+        "half a member after it",
+        gz,
+        [&whole[..], &none[..10]].concat(),
+        &["ends inside of its compressed data"],
+    );
+    bad(
+        corpus,
+        "a member of garbage after it",
+        gz,
+        [&whole[..], &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], &[0xff; 20]].concat(),
+        &["damaged gzip data"],
+    );
+    bad(
+        corpus,
+        "another archive as a member",
+        gz,
+        [&whole[..], &gzip(&Tar::new().file("b", 0o644, b"x").finish())].concat(),
+        &["data after its end mark"],
+    );
 }
 
 fn gzip_fields(corpus: &mut Corpus) {
@@ -67,14 +91,21 @@ fn gzip_fields(corpus: &mut Corpus) {
     for length in [3, 9, 10, 11, end / 2, end - 8, end - 4, end - 1] {
         bad(corpus, &format!("the first {length} of {end} bytes"), gz, whole[..length].to_vec(), truncated);
     }
-    let header = |flags: u8, fields: &[u8]| [&[0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 3], fields, &whole[10..]].concat();
+    let header =
+        |flags: u8, fields: &[u8]| [&[0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 3], fields, &whole[10..]].concat();
     good(corpus, "name", gz, header(8, b"../../evil\0"));
     good(corpus, "comment", gz, header(16, b"comment\0"));
     good(corpus, "extra field", gz, header(4, b"\x04\0abcd"));
     good(corpus, "extra field of 64 KiB", gz, header(4, &[&[0xff, 0xff][..], &[b'x'; 0xffff]].concat()));
     good(corpus, "name of 100 KiB", gz, header(8, &[&vec![b'n'; 100 << 10][..], &[0]].concat()));
     bad(corpus, "checksum of the header", gz, header(2, b"\x12\x34"), damaged);
-    bad(corpus, "endless name", gz, [&[0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3][..], &[b'n'; 1000]].concat(), truncated);
+    bad(
+        corpus,
+        "endless name",
+        gz,
+        [&[0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3][..], &[b'n'; 1000]].concat(),
+        truncated,
+    );
 }
 
 /// A zstd frame of one raw block (RFC 8878), with this descriptor and these bytes after it.
@@ -90,7 +121,14 @@ fn frames(corpus: &mut Corpus) {
     let pack = |bytes: &[u8]| zstd::stream::encode_all(bytes, 3).expect("zstd");
     let whole = pack(&stream);
     let zs = Media::Zstd;
-    let skippable = |length: usize| [&[0x50, 0x2a, 0x4d, 0x18][..], &u32::try_from(length).expect("short").to_le_bytes(), &vec![b's'; length]].concat();
+    let skippable = |length: usize| {
+        [
+            &[0x50, 0x2a, 0x4d, 0x18][..],
+            &u32::try_from(length).expect("short").to_le_bytes(),
+            &vec![b's'; length],
+        ]
+        .concat()
+    };
     good(corpus, "one", zs, whole.clone());
     good(corpus, "two", zs, [pack(first), pack(second)].concat());
     good(corpus, "skippable first", zs, [skippable(100), whole.clone()].concat());
@@ -108,7 +146,13 @@ fn frames(corpus: &mut Corpus) {
     bad(corpus, "garbage after it", zs, [&whole[..], b"garbage"].concat(), &[]);
     bad(corpus, "zeros after it", zs, [&whole[..], &[0; 512]].concat(), &[]);
     for length in [5, whole.len() / 2, whole.len() - 1] {
-        bad(corpus, &format!("the first {length} of {} bytes", whole.len()), zs, whole[..length].to_vec(), &["ends inside of its compressed data"]);
+        bad(
+            corpus,
+            &format!("the first {length} of {} bytes", whole.len()),
+            zs,
+            whole[..length].to_vec(),
+            &["ends inside of its compressed data"],
+        );
     }
     bad(corpus, "half a skippable frame", zs, [whole.clone(), skippable(100)[..50].to_vec()].concat(), &[]);
 }

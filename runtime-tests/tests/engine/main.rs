@@ -3,7 +3,9 @@
 
 mod crash;
 mod exits;
+mod layers;
 mod life;
 mod options;
 mod terminal;
+mod verbs;
 mod world;

@@ -35,7 +35,14 @@ impl Outside {
     fn state(dir: &Path) -> Vec<String> {
         let state = |path: PathBuf| {
             let meta = path.symlink_metadata().unwrap();
-            format!("{path:?} {:o} {} {} {} {}", meta.mode(), meta.uid(), meta.nlink(), meta.ctime(), meta.ctime_nsec())
+            format!(
+                "{path:?} {:o} {} {} {} {}",
+                meta.mode(),
+                meta.uid(),
+                meta.nlink(),
+                meta.ctime(),
+                meta.ctime_nsec()
+            )
         };
         let mut found = vec![state(dir.to_owned())];
         found.extend(std::fs::read_dir(dir).unwrap().map(|entry| state(entry.unwrap().path())));
@@ -68,7 +75,12 @@ struct Entry {
 const ENTRIES: &[Entry] = &[
     Entry { name: "pull", suits: |_| true, arguments: pull, by_digest: true },
     Entry { name: "load of an OCI archive", suits: |_| true, arguments: load_oci, by_digest: false },
-    Entry { name: "load of a Docker archive", suits: is_for_docker, arguments: load_docker, by_digest: false },
+    Entry {
+        name: "load of a Docker archive",
+        suits: is_for_docker,
+        arguments: load_docker,
+        by_digest: false,
+    },
     // The same as before: the verdict is the same each time.
     Entry { name: "load, again", suits: |_| true, arguments: load_oci, by_digest: false },
 ];
@@ -77,7 +89,9 @@ fn pull(bench: &Bench, case: &Case) -> Vec<String> {
     let (blobs, manifest) = case.oci();
     let mut site: Site = blobs
         .into_iter()
-        .map(|(digest, bytes)| (format!("/v2/case/blobs/{digest}"), Answer::new("application/octet-stream", bytes)))
+        .map(|(digest, bytes)| {
+            (format!("/v2/case/blobs/{digest}"), Answer::new("application/octet-stream", bytes))
+        })
         .collect();
     for name in ["v".to_owned(), digest(&manifest)] {
         site.insert(format!("/v2/case/manifests/{name}"), Answer::new(MANIFEST, manifest.clone()));
@@ -97,7 +111,8 @@ fn load_docker(bench: &Bench, case: &Case) -> Vec<String> {
 /// A Docker archive has no media types, no sizes and no digests of blobs.
 fn is_for_docker(case: &Case) -> bool {
     use corpus::Lie;
-    case.family != "media_type_and_magic" && !matches!(case.lie, Some(Lie::Digest | Lie::Larger | Lie::Smaller))
+    case.family != "media_type_and_magic"
+        && !matches!(case.lie, Some(Lie::Digest | Lie::Larger | Lie::Smaller))
 }
 
 impl Bench {
@@ -127,7 +142,13 @@ struct Records {
 }
 
 /// One case through one command; what is wrong, if anything is.
-fn judge(bench: &Bench, outside: &Outside, entry: &Entry, case: &Case, records: &Mutex<Records>) -> Result<(), String> {
+fn judge(
+    bench: &Bench,
+    outside: &Outside,
+    entry: &Entry,
+    case: &Case,
+    records: &Mutex<Records>,
+) -> Result<(), String> {
     let outcome = bench.corten(&(entry.arguments)(bench, case));
     {
         let mut records = records.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,8 +191,12 @@ fn judge(bench: &Bench, outside: &Outside, entry: &Entry, case: &Case, records: 
             }
             let got = tree::lines(&bench.store.root().join("layers").join(case.chain()).join("fs"));
             match accepted {
-                Verdict::Tree(want) if got != *want => return Err(format!("gave {got:#?}\nand not {want:#?}")),
-                Verdict::Paths(want) if got.len() != *want => return Err(format!("gave {} paths, not {want}", got.len())),
+                Verdict::Tree(want) if got != *want => {
+                    return Err(format!("gave {got:#?}\nand not {want:#?}"));
+                }
+                Verdict::Paths(want) if got.len() != *want => {
+                    return Err(format!("gave {} paths, not {want}", got.len()));
+                }
                 _ => {}
             }
             let images = bench.corten(&["images".to_owned(), "--quiet".to_owned()]).stdout;
@@ -230,7 +255,20 @@ fn the_corpus_through_every_command() {
 
 /// All that wants to get out has one name; where it would have got to on this machine.
 fn nothing_escaped() {
-    for dir in ["/", "/etc", "/tmp", "/var", "/var/tmp", "/dev", "/dev/shm", "/run", "/root", "/proc/self/cwd", "/usr", "/home"] {
+    for dir in [
+        "/",
+        "/etc",
+        "/tmp",
+        "/var",
+        "/var/tmp",
+        "/dev",
+        "/dev/shm",
+        "/run",
+        "/root",
+        "/proc/self/cwd",
+        "/usr",
+        "/home",
+    ] {
         let Ok(entries) = std::fs::read_dir(dir) else { continue };
         for entry in entries.flatten() {
             let name = entry.file_name();

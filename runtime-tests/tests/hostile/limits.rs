@@ -43,7 +43,11 @@ fn pull_and_run_have_the_limits_too() {
     let registry = Registry::serving(site("t/app", "v", &zeros(4 * MIB).blobs()));
     let reference = format!("{}/t/app:v", registry.address());
     let text = "layer grows to more than 1048576 bytes when it is decompressed";
-    for words in [&["pull", "--max-unpacked", "1m"][..], &["run", "--rm", "--max-unpacked", "1m"], &["create", "--max-unpacked", "1m"]] {
+    for words in [
+        &["pull", "--max-unpacked", "1m"][..],
+        &["run", "--rm", "--max-unpacked", "1m"],
+        &["create", "--max-unpacked", "1m"],
+    ] {
         let outcome = store.corten(&[words, &[&reference]].concat()).exits(125);
         assert!(outcome.stderr.contains(text), "{words:?}: {}", outcome.stderr);
         store.is_empty();
@@ -63,7 +67,13 @@ fn an_archive_that_is_compressed_itself_has_the_limits_too() {
 #[test]
 fn flags_that_are_no_limits() {
     let store = Store::new();
-    for (flag, value) in [("--max-unpacked", "x"), ("--max-unpacked", "-1"), ("--max-unpacked", ""), ("--max-ratio", "0"), ("--max-ratio", "1.5")] {
+    for (flag, value) in [
+        ("--max-unpacked", "x"),
+        ("--max-unpacked", "-1"),
+        ("--max-unpacked", ""),
+        ("--max-ratio", "0"),
+        ("--max-ratio", "1.5"),
+    ] {
         let outcome = store.corten(&["load", &format!("{flag}={value}"), "-i", "/dev/null"]).exits(125);
         assert!(outcome.stderr.contains(flag), "{}", outcome.stderr);
     }
@@ -103,7 +113,10 @@ fn row_42_no_space_no_inodes_and_no_larger_files() {
     let store = Store::new();
     let archive = store.file("archive", &two.oci_archive("two"));
     let mut limited = Command::new("prlimit");
-    limited.arg("--fsize=1000000").arg(store.command(&[]).get_program()).args(store.command(&["load", "-i", &archive]).get_args());
+    limited
+        .arg("--fsize=1000000")
+        .arg(store.command(&[]).get_program())
+        .args(store.command(&["load", "-i", &archive]).get_args());
     let outcome = runtime_tests::run(&mut limited);
     assert_ne!(outcome.code, Some(0), "a file larger than its limit");
     store.corten(&["images"]).ok();

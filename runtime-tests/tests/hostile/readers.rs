@@ -83,7 +83,11 @@ fn by_python(streams: &[(String, Vec<u8>)]) -> Vec<Value> {
         python.wait_with_output().unwrap()
     });
     assert!(output.status.success());
-    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// `--quoting-style=escape` in the locale C.
@@ -109,10 +113,13 @@ fn escaped(bytes: &[u8]) -> String {
 /// Where others are known to read something else, which is no fault of corten's.
 fn explained(stream: &[u8], entries: &[Entry]) -> bool {
     // tar puts a dot in the place of a hard link's empty target; corten refuses such an entry when it makes the tree.
-    let empty = entries.iter().any(|entry| matches!(&entry.kind, Kind::HardLink { target } if target.is_empty()));
+    let empty =
+        entries.iter().any(|entry| matches!(&entry.kind, Kind::HardLink { target } if target.is_empty()));
     // tarfile takes what GNU has in the place of ustar's prefix for a prefix (CPython's `TarInfo.frombuf`).
     let prefix = stream.chunks(512).any(|block| {
-        block.len() == 512 && block[345..500].iter().any(|byte| *byte != 0) && block[257..265] != *b"ustar\x0000"
+        block.len() == 512
+            && block[345..500].iter().any(|byte| *byte != 0)
+            && block[257..265] != *b"ustar\x0000"
     });
     empty || prefix
 }
@@ -120,7 +127,9 @@ fn explained(stream: &[u8], entries: &[Entry]) -> bool {
 /// tarfile's times are floating-point numbers, which are rounded to the next second too.
 fn with_times_of(python: &Value, ours: &Value) -> Value {
     let mut python = python.clone();
-    for (theirs, ours) in python.as_array_mut().into_iter().flatten().zip(ours.as_array().into_iter().flatten()) {
+    for (theirs, ours) in
+        python.as_array_mut().into_iter().flatten().zip(ours.as_array().into_iter().flatten())
+    {
         if let (Some(left), Some(right)) = (theirs["mtime"].as_i64(), ours["mtime"].as_i64())
             && left.abs_diff(right) <= 1
         {
@@ -151,17 +160,31 @@ fn differs_from_tar(entry: &Entry, line: &str) -> bool {
     let size = fields.next().unwrap_or_default();
     let size_differs = match entry.kind {
         Kind::File => size != entry.size.to_string(),
-        Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => size != format!("{major},{minor}"),
+        Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
+            size != format!("{major},{minor}")
+        }
         _ => false,
     };
-    !permissions.starts_with(letter) || owner != format!("{}/{}", entry.uid, entry.gid) || size_differs || !line.ends_with(&tail)
+    !permissions.starts_with(letter)
+        || owner != format!("{}/{}", entry.uid, entry.gid)
+        || size_differs
+        || !line.ends_with(&tail)
 }
 
 /// What GNU tar says of a stream that corten reads as `entries`; nothing if it says the same.
 fn against_tar(store: &Store, stream: &[u8], entries: &[Entry]) -> Option<String> {
     let archive = store.file("archive.tar", stream);
     let output = Command::new("/usr/bin/tar")
-        .args(["--list", "--verbose", "--numeric-owner", "--full-time", "--quoting-style=escape", "--absolute-names", "-f", &archive])
+        .args([
+            "--list",
+            "--verbose",
+            "--numeric-owner",
+            "--full-time",
+            "--quoting-style=escape",
+            "--absolute-names",
+            "-f",
+            &archive,
+        ])
         .env("LC_ALL", "C")
         .env("TZ", "UTC")
         .output()
@@ -189,7 +212,9 @@ fn mutated(streams: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
             let header = next(stream.len() / 512) * 512;
             for _ in 0..=next(2) {
                 let at = header + next(512);
-                changed[at] = *[0, b' ', b'0', b'7', b'8', b'/', b'.', b'\n', 0x80, 0xff, changed[at] ^ 1].get(next(11)).expect("one of them");
+                changed[at] = *[0, b' ', b'0', b'7', b'8', b'/', b'.', b'\n', 0x80, 0xff, changed[at] ^ 1]
+                    .get(next(11))
+                    .expect("one of them");
             }
             // Where it was no header it is data that is nearly one.
             let block = &mut changed[header..header + 512];
@@ -209,7 +234,12 @@ fn what_corten_accepts_others_read_as_the_same() {
         .filter(|case| case.media == Media::Plain && case.blob.len() < 4 << 20)
         .map(|case| (case.name(), case.blob))
         .collect();
-    let one_of_each = Tar::new().dir("d/").file("d/f", 0o644, b"content").hardlink("d/h", "d/f").symlink("l", "d").node(b'6', "p");
+    let one_of_each = Tar::new()
+        .dir("d/")
+        .file("d/f", 0o644, b"content")
+        .hardlink("d/h", "d/f")
+        .symlink("l", "d")
+        .node(b'6', "p");
     streams.push(("one of each".to_owned(), one_of_each.finish()));
     let more = mutated(&streams);
     streams.extend(more);

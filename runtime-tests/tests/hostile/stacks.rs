@@ -43,7 +43,10 @@ impl Layer {
     fn add(&mut self, random: &mut Random, header: Header, data: &[u8], file: bool) {
         let mut records = Vec::new();
         if random.below(3) == 0 {
-            records.extend(record("mtime", format!("{}.{:09}", random.below(1 << 31), random.below(1_000_000_000))));
+            records.extend(record(
+                "mtime",
+                format!("{}.{:09}", random.below(1 << 31), random.below(1_000_000_000)),
+            ));
         }
         if file && random.below(4) == 0 {
             records.extend(record("SCHILY.xattr.user.note", random.below(1000).to_string()));
@@ -99,12 +102,21 @@ fn layer(random: &mut Random, below: &mut BTreeMap<String, bool>) -> Vec<u8> {
             continue;
         }
         if random.below(4) == 0 {
-            let known: Vec<String> = below.keys().filter(|old| !layer.own.contains_key(*old)).cloned().collect();
-            let Some(old) = known.get(usize::try_from(random.below(known.len().max(1) as u64)).expect("an index")) else { continue };
-            if layer.own.keys().any(|own| inside(own, old)) || gone.iter().any(|gone| inside(old, gone)) || !layer.parents(random, old) {
+            let known: Vec<String> =
+                below.keys().filter(|old| !layer.own.contains_key(*old)).cloned().collect();
+            let Some(old) =
+                known.get(usize::try_from(random.below(known.len().max(1) as u64)).expect("an index"))
+            else {
+                continue;
+            };
+            if layer.own.keys().any(|own| inside(own, old))
+                || gone.iter().any(|gone| inside(old, gone))
+                || !layer.parents(random, old)
+            {
                 continue;
             }
-            let (parent, name) = old.rsplit_once('/').map_or(("", old.as_str()), |(parent, name)| (parent, name));
+            let (parent, name) =
+                old.rsplit_once('/').map_or(("", old.as_str()), |(parent, name)| (parent, name));
             let slash = if parent.is_empty() { "" } else { "/" };
             let tar = std::mem::take(&mut layer.tar);
             layer.tar = tar.node(b'0', format!("{parent}{slash}.wh.{name}"));

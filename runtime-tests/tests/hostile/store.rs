@@ -22,7 +22,8 @@ impl Store {
         let mut store = Self::new();
         std::fs::create_dir(store.root()).unwrap();
         let root = store.root();
-        nix::mount::mount(Some("tmpfs"), &root, Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options)).unwrap();
+        nix::mount::mount(Some("tmpfs"), &root, Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options))
+            .unwrap();
         store.mounts.push(root);
         store
     }
@@ -33,7 +34,14 @@ impl Store {
         let memory = store.path("memory");
         std::fs::create_dir(&memory).unwrap();
         std::fs::create_dir(store.root()).unwrap();
-        nix::mount::mount(Some("tmpfs"), &memory, Some("tmpfs"), nix::mount::MsFlags::empty(), Some("size=600m")).unwrap();
+        nix::mount::mount(
+            Some("tmpfs"),
+            &memory,
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            Some("size=600m"),
+        )
+        .unwrap();
         store.mounts.push(memory.clone());
         let image = memory.join("image");
         run(Command::new("truncate").args(["-s", "512M"]).arg(&image)).ok();
@@ -47,7 +55,8 @@ impl Store {
     pub fn clear(&self) {
         for entry in std::fs::read_dir(self.root()).unwrap() {
             let path = entry.unwrap().path();
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             removed.unwrap();
         }
     }

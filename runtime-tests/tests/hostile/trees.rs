@@ -3,10 +3,10 @@
 
 use crate::stacks;
 use crate::store::Store;
+use runtime_tests::command::run_within;
 use runtime_tests::header::{Header, record};
 use runtime_tests::image::{Image, Tar, digest};
 use runtime_tests::tree::{self, Tree};
-use runtime_tests::command::run_within;
 use runtime_tests::{needs, run};
 use serde_json::json;
 use std::os::unix::ffi::OsStrExt;
@@ -47,7 +47,10 @@ fn by_corten(store: &Store, layers: &[Vec<u8>]) -> Tree {
     let target = store.path("merged");
     std::fs::create_dir_all(&target).unwrap();
     let options = format!("ro,lowerdir={}", lowers.join(":"));
-    run(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options, "../merged"]).current_dir(&links)).ok();
+    run(Command::new("mount")
+        .args(["-t", "overlay", "overlay", "-o", &options, "../merged"])
+        .current_dir(&links))
+    .ok();
     let mounted = Mounted(target);
     tree::read(&mounted.0)
 }
@@ -125,7 +128,8 @@ fn compare(what: &str, layers: Vec<Vec<u8>>) -> Tree {
     let store = Store::new();
     let image = Image { layers, config: json!({"Cmd": ["/bin/true"]}) };
     let archive = store.file("archive.tar", &image.oci_archive("case"));
-    run_within(&mut store.command(&["load", "--input", &archive]), needs::stretched(Duration::from_secs(60))).ok();
+    run_within(&mut store.command(&["load", "--input", &archive]), needs::stretched(Duration::from_secs(60)))
+        .ok();
     let ours = by_corten(&store, &image.layers);
     tree::assert_same(&format!("{what}: corten and umoci"), &ours, &by_umoci(&store, &archive));
     tree::assert_same(&format!("{what}: corten and tar"), &ours, &by_tar(&store, &image.layers));
@@ -142,7 +146,11 @@ fn debian_with_python_is_what_umoci_and_tar_make_of_it() {
         .raw(Header::new(b'5', "./", 0), b"")
         .raw(Header::new(b'5', "usr/", 0).octal(136, 12, 1_200_000_000), b"")
         .raw(Header::new(b'5', "usr/bin/", 0), b"")
-        .extension(b'x', [record("SCHILY.xattr.security.capability", CAPABILITY), record("mtime", "1234567890.123456789")].concat())
+        .extension(
+            b'x',
+            [record("SCHILY.xattr.security.capability", CAPABILITY), record("mtime", "1234567890.123456789")]
+                .concat(),
+        )
         .file("usr/bin/bind", 0o755, b"#!/bin/sh\n")
         .linked(b'1', "usr/bin/bind-too", "usr/bin/bind")
         .raw(Header::new(b'0', "usr/bin/su", 3).mode(0o6755).owner(1000, 70_000), b"su\n")
@@ -155,7 +163,10 @@ fn debian_with_python_is_what_umoci_and_tar_make_of_it() {
         .finish();
     let tree = compare("Debian", vec![layer, top]);
     assert!(tree.len() > 3000, "{} paths", tree.len());
-    assert!(tree.contains_key(&b"usr/bin/python3.11"[..]) || tree.keys().any(|path| path.starts_with(b"usr/bin/python3.")));
+    assert!(
+        tree.contains_key(&b"usr/bin/python3.11"[..])
+            || tree.keys().any(|path| path.starts_with(b"usr/bin/python3."))
+    );
     assert!(tree[&b"usr/bin/bind"[..]].xattrs.contains_key(&b"security.capability"[..]));
     assert!(!tree.contains_key(&b"etc/debian_version"[..]) && !tree.contains_key(&b"usr/share/doc"[..]));
 }
@@ -166,7 +177,11 @@ fn sixty_small_layers_with_whiteouts_and_opaque_directories() {
     for at in 0_u64..60 {
         let dir = |name: String| Header::new(b'5', name, 0).octal(136, 12, 1_000_000_000 + at);
         let mut tar = Tar::new().raw(dir("./".to_owned()), b"").raw(dir("d/".to_owned()).mode(0o1777), b"");
-        tar = tar.file(&format!("d/f{at}"), 0o644, format!("{at}").as_bytes()).file("d/last", 0o600, format!("{at}").as_bytes());
+        tar = tar.file(&format!("d/f{at}"), 0o644, format!("{at}").as_bytes()).file(
+            "d/last",
+            0o600,
+            format!("{at}").as_bytes(),
+        );
         // Every third removes a file of the one before, every seventh a directory, every tenth empties one.
         if at % 3 == 2 {
             tar = tar.node(b'0', format!("d/.wh.f{}", at - 1));
@@ -183,11 +198,19 @@ fn sixty_small_layers_with_whiteouts_and_opaque_directories() {
             tar = tar.node(b'0', format!("{name}/.wh..wh..opq"));
         }
         tar = tar.symlink(&format!("{name}/l{at}"), &format!("../../d/f{at}"));
-        tar = tar.file(&format!("{name}/a{at}"), 0o755, b"a").linked(b'1', format!("{name}/b{at}"), format!("{name}/a{at}"));
+        tar = tar.file(&format!("{name}/a{at}"), 0o755, b"a").linked(
+            b'1',
+            format!("{name}/b{at}"),
+            format!("{name}/a{at}"),
+        );
         layers.push(tar.finish());
     }
     let tree = compare("sixty layers", layers);
-    assert!(tree.contains_key(&b"d/f0"[..]) && !tree.contains_key(&b"d/f1"[..]) && !tree.contains_key(&b"sub0"[..]));
+    assert!(
+        tree.contains_key(&b"d/f0"[..])
+            && !tree.contains_key(&b"d/f1"[..])
+            && !tree.contains_key(&b"sub0"[..])
+    );
     let left = tree.keys().filter(|path| path.starts_with(b"deep/er/l")).count();
     assert_eq!(left, 1, "the last layer empties the directory, and has a link itself");
 }
@@ -197,6 +220,8 @@ fn random_stacks_of_layers() {
     for seed in 1..=8 {
         let layers = stacks::stack(seed);
         let tree = compare(&format!("stack of seed {seed}"), layers);
-        assert!(tree.keys().all(|path| !std::ffi::OsStr::from_bytes(path).to_string_lossy().contains(".wh.")));
+        assert!(
+            tree.keys().all(|path| !std::ffi::OsStr::from_bytes(path).to_string_lossy().contains(".wh."))
+        );
     }
 }

@@ -67,11 +67,11 @@ fn name(spec: Option<ImageSpec>) -> Result<String> {
 
 /// What a client gives for a registry; none if it gives nothing.
 fn credentials(auth: AuthConfig) -> Result<Option<Credentials>> {
-    if !auth.identity_token.is_empty() || !auth.registry_token.is_empty() {
-        return Err(CriError::NotBuilt {
-            what: "auth",
-            reason: "tokens are not built; give a user name and a password",
-        });
+    if !auth.identity_token.is_empty() {
+        return Ok(Some(Credentials::identity(&auth.identity_token)));
+    }
+    if !auth.registry_token.is_empty() {
+        return Ok(Some(Credentials::registry_token(&auth.registry_token)));
     }
     if !auth.username.is_empty() {
         return Ok(Some(Credentials::new(&auth.username, &auth.password)));
@@ -212,13 +212,15 @@ mod tests {
     }
 
     #[test]
-    fn credentials_come_in_two_forms() {
+    fn credentials_come_in_several_forms() {
         let plain = AuthConfig { username: "u".into(), password: "p".into(), ..Default::default() };
         let encoded = AuthConfig { auth: BASE64.encode("u:p"), ..Default::default() };
         assert_eq!(credentials(plain).unwrap(), credentials(encoded).unwrap());
         assert_eq!(credentials(AuthConfig::default()).unwrap(), None);
         let token = AuthConfig { registry_token: "secret".into(), ..Default::default() };
-        assert!(!credentials(token).unwrap_err().to_string().contains("secret"));
+        assert_eq!(credentials(token).unwrap(), Some(Credentials::registry_token("secret")));
+        let token = AuthConfig { identity_token: "secret".into(), ..Default::default() };
+        assert_eq!(credentials(token).unwrap(), Some(Credentials::identity("secret")));
         credentials(AuthConfig { auth: "!".into(), ..Default::default() }).unwrap_err();
     }
 }

@@ -3,16 +3,10 @@ use super::error::Result;
 use crate::engine::Engine;
 use crate::engine::names::Id;
 use crate::sys::SysError;
-use crate::sys::root::open_same_mount;
-use nix::dir::{Dir, Type};
-use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::fstatat;
+use crate::sys::disk::{self, Used};
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,19 +15,8 @@ use std::time::{Duration, Instant};
 const FRESH: Duration = Duration::from_secs(10);
 /// Entries of one layer that are counted; a container must not keep us busy with files.
 const MAX_ENTRIES: u64 = 200_000;
-/// Directories that are held open on the way down.
-const MAX_DEPTH: usize = 64;
 /// Rates over less time than this say nothing.
 const LEAST_INTERVAL: u64 = 500_000_000;
-
-/// What a writable layer takes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Used {
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Files and directories.
-    pub inodes: u64,
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Sample {
@@ -66,7 +49,7 @@ impl Seen {
             return Ok(*used);
         }
         let used = match File::open(engine.directory(id)) {
-            Ok(directory) => walk(directory.into(), Path::new("upper"))?,
+            Ok(directory) => disk::used(directory.as_fd(), Path::new("upper"), MAX_ENTRIES)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Used::default()),
             Err(error) => return Err(SysError::io("open", id.as_str())(error).into()),
         };
@@ -99,75 +82,9 @@ impl Seen {
     }
 }
 
-/// Adds up a tree that a container writes to meanwhile: no link is followed, no mount entered, and what goes away is
-/// not there.
-fn walk(parent: OwnedFd, name: &Path) -> Result<Used> {
-    let mut used = Used::default();
-    let Some(top) = open(&parent, name)? else { return Ok(used) };
-    let mut open_directories = vec![top];
-    while let Some((directory, entries)) = open_directories.last_mut() {
-        let Some(entry) = entries.next() else {
-            open_directories.pop();
-            continue;
-        };
-        let entry = entry.map_err(SysError::on("readdir", "upper"))?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        match fstatat(directory.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                used.bytes = used.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0) * 512);
-                used.inodes += 1;
-            }
-            Err(Errno::ENOENT) => continue,
-            Err(errno) => return Err(SysError::on("fstatat", "upper")(errno).into()),
-        }
-        if used.inodes >= MAX_ENTRIES {
-            break;
-        }
-        if entry.file_type() == Some(Type::Directory) && open_directories.len() < MAX_DEPTH {
-            let path = Path::new(OsStr::from_bytes(name.to_bytes())).to_owned();
-            let below = open_directories.last().map(|(directory, _)| open(directory, &path)).transpose()?;
-            open_directories.extend(below.flatten());
-        }
-    }
-    Ok(used)
-}
-
-type Level = (OwnedFd, nix::dir::OwningIter);
-
-/// Opens a directory; `None` if it is gone or is none any more.
-fn open(parent: &OwnedFd, name: &Path) -> Result<Option<Level>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-    let directory = match open_same_mount(parent.as_fd(), name, flags) {
-        Ok(directory) => directory,
-        Err(SysError { errno: Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV, .. }) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let stream = directory.try_clone().map_err(SysError::io("fcntl", "F_DUPFD_CLOEXEC"))?;
-    let entries = Dir::from_fd(stream).map_err(SysError::on("fdopendir", "upper"))?.into_iter();
-    Ok(Some((directory, entries)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tree_is_counted_and_links_are_not_followed() {
-        let directory = tempfile::tempdir().unwrap();
-        let upper = directory.path().join("upper");
-        std::fs::create_dir_all(upper.join("a/b")).unwrap();
-        std::fs::write(upper.join("a/b/c"), vec![1; 10_000]).unwrap();
-        std::os::unix::fs::symlink("/usr", upper.join("link")).unwrap();
-        let used = walk(File::open(directory.path()).unwrap().into(), Path::new("upper")).unwrap();
-        assert_eq!(used.inodes, 4);
-        let none = walk(File::open(directory.path()).unwrap().into(), Path::new("absent")).unwrap();
-        assert_eq!(none, Used::default());
-    }
 
     #[test]
     fn rates() {

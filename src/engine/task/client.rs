@@ -147,6 +147,7 @@ impl Engine {
             .arg("monitor")
             .args([&self.root, &self.state])
             .arg(task.as_str())
+            .arg(self.storage.to_string())
             .stdin(theirs)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

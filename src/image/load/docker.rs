@@ -98,6 +98,6 @@ impl Loader<'_> {
             Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
         };
         let descriptor = Descriptor { media_type: media_type.to_owned(), digest, size };
-        Ok(Task { layer: Layer { descriptor, compression }, blob })
+        Ok(Task { layer: Layer { descriptor, compression, foreign: false, urls: Vec::new() }, blob })
     }
 }

@@ -9,7 +9,7 @@ use crate::image::digest::Digest;
 use crate::image::manifest::{self, Compression, Descriptor, ManifestError};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::store::{Image, Import, Store, StoreError};
+use crate::image::store::{Image, Import, Store, StoreError, TakenName};
 use crate::image::unpack::decode::{self, DecodeError, Decoder, Growth};
 use crate::image::unpack::tar::TarError;
 use crate::image::unpack::{Limits, NameError};
@@ -121,13 +121,17 @@ pub struct Options {
     pub limits: Limits,
     /// How many layers are unpacked at the same time.
     pub parallel: usize,
+    /// What becomes of a name that another image has: an archive says nothing of who made it, so that a name which
+    /// means what a registry once sent must not change unasked (CVE-2024-24557).
+    pub taken: TakenName,
 }
 
 impl Default for Options {
     /// As many layers at the same time as there are processors, but at least two and at most four.
     fn default() -> Options {
         let parallel = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
-        Options { platform: Platform::host(), limits: Limits::default(), parallel }
+        let taken = TakenName::Refuse;
+        Options { platform: Platform::host(), limits: Limits::default(), parallel, taken }
     }
 }
 
@@ -136,6 +140,8 @@ impl Default for Options {
 pub struct Loaded {
     pub image: Image,
     pub names: Vec<Reference>,
+    /// Names that stay with other images.
+    pub refused: Vec<Reference>,
 }
 
 /// What is loaded.
@@ -186,14 +192,22 @@ impl Loader<'_> {
     /// Names an image whose blobs and layers are in the store.
     fn commit(&self, manifest: &Descriptor, names: Vec<Reference>) -> Result<Loaded> {
         let mut image = None;
-        for name in &names {
-            image = Some(self.import.commit_image(Some(name), manifest)?);
+        let (mut given, mut refused) = (Vec::new(), Vec::new());
+        for name in names {
+            match self.import.commit_image_as(Some(&name), manifest, self.options.taken) {
+                Ok(named) => {
+                    image = Some(named);
+                    given.push(name);
+                }
+                Err(StoreError::NameTaken { .. }) => refused.push(name),
+                Err(error) => return Err(error.into()),
+            }
         }
         let image = match image {
             Some(image) => image,
             None => self.import.commit_image(None, manifest)?,
         };
-        Ok(Loaded { image, names })
+        Ok(Loaded { image, names: given, refused })
     }
 }
 

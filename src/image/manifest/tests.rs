@@ -128,7 +128,10 @@ fn unknown_and_foreign_layers_are_refused() {
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
         "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
     ] {
-        let error = parse(image(&[media_type]).as_bytes(), None).unwrap_err();
+        let Ok(Document::Manifest(manifest)) = parse(image(&[media_type]).as_bytes(), None) else {
+            panic!("{media_type}");
+        };
+        let error = manifest.refuse_foreign().unwrap_err();
         assert!(matches!(error, ManifestError::ForeignLayer { .. }), "{error}");
     }
     for media_type in ["", "text/plain", "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"] {

@@ -1,8 +1,11 @@
 //! A blob as it arrives, put together again where the connection breaks.
 use super::Client;
 use super::error::{RegistryError, Subject};
-use super::http::{Body, Request};
+use super::http::{Body, Request, Response};
 use super::origin::Url;
+use crate::image::digest::Digest;
+use crate::image::manifest::Descriptor;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use ureq::http::header;
@@ -28,7 +31,11 @@ const PROGRESS: u64 = 1 << 20;
 pub struct BlobReader<'a> {
     client: &'a Client,
     subject: Arc<Subject>,
-    url: Url,
+    /// Where it may be beside the registry; the first is asked, and dropped when it fails.
+    elsewhere: VecDeque<String>,
+    digest: Digest,
+    /// A server that answers with another range is asked for the whole.
+    ranges: bool,
     size: u64,
     offset: u64,
     body: Option<Body>,
@@ -49,8 +56,25 @@ impl fmt::Debug for BlobReader<'_> {
 }
 
 impl<'a> BlobReader<'a> {
-    pub(super) fn new(client: &'a Client, subject: Arc<Subject>, url: Url, size: u64) -> BlobReader<'a> {
-        BlobReader { client, subject, url, size, offset: 0, body: None, failures: 0, failed_at: 0 }
+    pub(super) fn new(
+        client: &'a Client,
+        subject: Arc<Subject>,
+        descriptor: &Descriptor,
+        urls: &[String],
+        offset: u64,
+    ) -> BlobReader<'a> {
+        BlobReader {
+            client,
+            subject,
+            elsewhere: urls.iter().cloned().collect(),
+            digest: descriptor.digest,
+            ranges: true,
+            size: descriptor.size,
+            offset,
+            body: None,
+            failures: 0,
+            failed_at: offset,
+        }
     }
 
     /// Reads some of the next bytes; 0 is the end, which comes after exactly `size` bytes.
@@ -112,17 +136,62 @@ impl<'a> BlobReader<'a> {
                 error => error,
             });
         }
-        self.client.back_off(&self.subject, self.failures)
+        self.client.back_off(&error, self.failures)
     }
 
-    fn open(&self) -> Result<Body> {
-        let request = Request {
-            subject: self.subject.clone(),
-            url: self.url.clone(),
-            accept: None,
-            from: (self.offset > 0).then_some(self.offset),
-        };
-        let mut response = self.client.authorized(&request)?;
+    /// Opens it where it is said to be, or at the registry.
+    fn open(&mut self) -> Result<Body> {
+        while let Some(url) = self.elsewhere.front() {
+            let opened = self.open_elsewhere(url);
+            match opened {
+                Ok(body) => return Ok(body),
+                Err(error @ RegistryError::Cancelled { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!("trying the next place: {}", crate::error::chain(&error));
+                    self.elsewhere.pop_front();
+                }
+            }
+        }
+        self.client.origin(&self.subject)?;
+        let url = self.client.url("blobs", &self.digest.to_string());
+        let response = self.client.authorized(&self.request(url));
+        match response {
+            // Range Not Satisfiable, though it is.
+            Err(RegistryError::Status { status: 416, .. }) if self.offset > 0 && self.ranges => {
+                self.ranges = false;
+                Err(self.truncated())
+            }
+            response => {
+                let body = self.positioned(response?);
+                // The next attempt asks for the whole.
+                self.ranges &= !matches!(body, Err(RegistryError::Truncated { .. }));
+                body
+            }
+        }
+    }
+
+    fn open_elsewhere(&self, url: &str) -> Result<Body> {
+        let url =
+            Url::parse(url).map_err(|source| RegistryError::Url { subject: self.subject.clone(), source })?;
+        if !url.origin.is_encrypted() {
+            return Err(RegistryError::Foreign { subject: self.subject.clone(), origin: url.origin });
+        }
+        let response = self.client.transport.send(&self.request(url), None)?;
+        let response = self.client.check(&self.subject, response)?;
+        self.positioned(response)
+    }
+
+    fn request(&self, url: Url) -> Request<'static> {
+        let request = Request::get(self.subject.clone(), url);
+        if self.offset > 0 && self.ranges {
+            request.header(header::RANGE, format!("bytes={}-", self.offset))
+        } else {
+            request
+        }
+    }
+
+    /// The body from where it is wanted on.
+    fn positioned(&self, mut response: Response) -> Result<Body> {
         let wrong_size =
             |got| RegistryError::WrongSize { subject: self.subject.clone(), want: self.size, got };
         if response.status == 206 {

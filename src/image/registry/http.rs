@@ -5,23 +5,16 @@
 //! `Authorization` header goes to the origin that it is for and to no other.
 use super::error::{RegistryError, Subject};
 use super::origin::{Origin, Scheme, Url};
-use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use ureq::http::{self, header};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, BodyReader, Timeout};
+use ureq::http::{self, Method, header};
+use ureq::{BodyReader, Timeout};
 
 type Result<T> = std::result::Result<T, RegistryError>;
 
 /// How many redirects are followed.
-const REDIRECTS_MAX: u32 = 5;
-/// The largest file of certificate authorities, in bytes; Debian's has 220 KiB.
-const AUTHORITIES_MAX: u64 = 4 << 20;
+pub const REDIRECTS_MAX: u32 = 5;
 
 /// Deadlines and retries.
 #[derive(Debug, Clone, Copy)]
@@ -63,15 +56,80 @@ pub struct Authorization {
     pub value: String,
 }
 
-/// A GET request.
-#[derive(Debug, Clone)]
-pub struct Request {
+/// Bytes that are sent, and sent again from anywhere where it is necessary.
+pub trait Source: Sync {
+    /// Starts to read at byte `offset`.
+    fn open(&self, offset: u64) -> io::Result<Box<dyn Read + '_>>;
+}
+
+impl Source for &[u8] {
+    fn open(&self, offset: u64) -> io::Result<Box<dyn Read + '_>> {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
+        Ok(Box::new(&self[offset..]))
+    }
+}
+
+/// A part of a source.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    pub source: &'a dyn Source,
+    pub from: u64,
+    pub length: u64,
+    /// Is told of each piece that was taken from the source.
+    pub sent: &'a (dyn Fn(u64) + Sync),
+}
+
+/// A request.
+#[derive(Clone)]
+pub struct Request<'a> {
+    pub method: Method,
     pub subject: Arc<Subject>,
     pub url: Url,
-    /// Value of `Accept`, if any.
-    pub accept: Option<&'static str>,
-    /// Ask for the bytes from here on.
-    pub from: Option<u64>,
+    pub headers: Vec<(header::HeaderName, String)>,
+    /// What a POST, PUT or PATCH sends; nothing if absent.
+    pub body: Option<Part<'a>>,
+}
+
+impl Request<'_> {
+    /// A request without a body.
+    pub fn new(method: Method, subject: Arc<Subject>, url: Url) -> Self {
+        Request { method, subject, url, headers: Vec::new(), body: None }
+    }
+
+    /// A GET request.
+    pub fn get(subject: Arc<Subject>, url: Url) -> Self {
+        Request::new(Method::GET, subject, url)
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// Reads exactly so many bytes; an earlier end is an error, because the length was announced.
+pub struct Exactly<'a> {
+    pub reader: Box<dyn Read + 'a>,
+    pub left: u64,
+    pub sent: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Read for Exactly<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if want == 0 {
+            return Ok(0);
+        }
+        let count = self.reader.read(&mut buffer[..want])?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= count as u64;
+        (self.sent)(count as u64);
+        Ok(count)
+    }
 }
 
 /// An answer of any status; its body is still to be read.
@@ -79,8 +137,8 @@ pub struct Response {
     pub status: u16,
     /// Who answered, after redirects.
     pub origin: Origin,
-    headers: http::HeaderMap,
-    length: Option<u64>,
+    pub headers: http::HeaderMap,
+    pub length: Option<u64>,
     pub body: Body,
 }
 
@@ -110,6 +168,15 @@ pub struct Body {
 }
 
 impl Body {
+    pub fn new(
+        reader: BodyReader<'static>,
+        subject: Arc<Subject>,
+        origin: Origin,
+        patience: Patience,
+    ) -> Body {
+        Body { reader, subject, origin, pace: Pace { patience, waited: Duration::ZERO, bytes: 0 } }
+    }
+
     /// Reads some bytes; 0 is the end.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let start = Instant::now();
@@ -169,176 +236,13 @@ impl Pace {
     }
 }
 
-/// Host names by `/etc/hosts` and DNS alone, with the failure kept apart from other I/O errors.
-#[derive(Debug, Default)]
-struct HostResolver(DefaultResolver);
-
+/// Why a host name has no address, kept apart from other I/O errors.
 #[derive(Debug, thiserror::Error)]
 #[error("lookup failed")]
-struct LookupError(#[source] io::Error);
-
-impl Resolver for HostResolver {
-    fn resolve(
-        &self,
-        uri: &http::Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
-        crate::sys::resolver::use_builtin_services();
-        self.0.resolve(uri, config, timeout).map_err(|error| match error {
-            ureq::Error::Io(source) => ureq::Error::Other(Box::new(LookupError(source))),
-            ureq::Error::HostNotFound => {
-                ureq::Error::Other(Box::new(LookupError(io::ErrorKind::NotFound.into())))
-            }
-            other => other,
-        })
-    }
-}
-
-/// Connections to a registry and to where it sends us.
-pub struct Transport {
-    patience: Patience,
-    plain: Agent,
-    /// Made when it is needed first: it reads the host's certificate authorities.
-    encrypted: OnceLock<Agent>,
-}
-
-impl Transport {
-    pub fn new(patience: Patience) -> Transport {
-        // Plain HTTP is spoken on this machine only, so it never goes through a proxy.
-        let plain = agent(&patience, TlsConfig::default(), None);
-        Transport { patience, plain, encrypted: OnceLock::new() }
-    }
-
-    /// Closes every connection; what is being read fails.
-    pub fn shutdown(&self) {
-        self.plain.clone().shutdown();
-        if let Some(agent) = self.encrypted.get() {
-            agent.clone().shutdown();
-        }
-    }
-
-    fn agent(&self, scheme: Scheme) -> Result<&Agent> {
-        match (scheme, self.encrypted.get()) {
-            (Scheme::Http, _) => Ok(&self.plain),
-            (Scheme::Https, Some(agent)) => Ok(agent),
-            (Scheme::Https, None) => {
-                let tls = TlsConfig::builder().root_certs(authorities()?).build();
-                let made = agent(&self.patience, tls, ureq::Proxy::try_from_env());
-                // Another thread may have been faster; then its agent is used.
-                Ok(self.encrypted.get_or_init(|| made))
-            }
-        }
-    }
-
-    /// Sends a request, and again where the answer redirects to. `authorization` stays with its origin.
-    pub fn get(&self, request: &Request, authorization: Option<&Authorization>) -> Result<Response> {
-        let mut url = request.url.clone();
-        let mut authorization = authorization;
-        for _ in 0..=REDIRECTS_MAX {
-            // Once another origin had a say, it must not choose a path on the first either.
-            authorization = authorization.filter(|authorization| authorization.origin == url.origin);
-            let response = self.exchange(request, &url, authorization.map(|a| a.value.as_str()))?;
-            if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
-            }
-            let subject = || request.subject.clone();
-            let location = response.header(header::LOCATION).unwrap_or("");
-            let next =
-                url.join(location).map_err(|source| RegistryError::Url { subject: subject(), source })?;
-            let plain_is_safe = next.origin.is_loopback() && url.origin.scheme == Scheme::Http;
-            if next.origin.scheme == Scheme::Http && !plain_is_safe {
-                return Err(RegistryError::Downgrade {
-                    subject: subject(),
-                    from: url.origin,
-                    to: next.origin,
-                });
-            }
-            url = next;
-        }
-        Err(RegistryError::Redirects { subject: request.subject.clone(), limit: REDIRECTS_MAX })
-    }
-
-    fn exchange(&self, request: &Request, url: &Url, authorization: Option<&str>) -> Result<Response> {
-        let mut builder = self.agent(url.origin.scheme)?.get(url.to_string());
-        if let Some(value) = request.accept {
-            builder = builder.header(header::ACCEPT, value);
-        }
-        if let Some(from) = request.from {
-            builder = builder.header(header::RANGE, format!("bytes={from}-"));
-        }
-        if let Some(value) = authorization {
-            builder = builder.header(header::AUTHORIZATION, value);
-        }
-        let fail = |error| failure(&request.subject, &url.origin, &self.patience, error);
-        let (parts, body) = builder.call().map_err(fail)?.into_parts();
-        let length = body.content_length();
-        let body = Body {
-            reader: body.into_with_config().limit(u64::MAX).reader(),
-            subject: request.subject.clone(),
-            origin: url.origin.clone(),
-            pace: Pace { patience: self.patience, waited: Duration::ZERO, bytes: 0 },
-        };
-        let origin = url.origin.clone();
-        Ok(Response { status: parts.status.as_u16(), origin, headers: parts.headers, length, body })
-    }
-}
-
-fn agent(patience: &Patience, tls: TlsConfig, proxy: Option<ureq::Proxy>) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .tls_config(tls)
-        .proxy(proxy)
-        .timeout_resolve(Some(patience.connect))
-        .timeout_connect(Some(patience.connect))
-        .timeout_send_request(Some(patience.header))
-        .timeout_recv_response(Some(patience.header))
-        .timeout_per_read(Some(patience.stall))
-        .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
-        .build();
-    Agent::with_parts(config, DefaultConnector::default(), HostResolver::default())
-}
-
-/// The host's certificate authorities, or Mozilla's that are built in when the host has none.
-fn authorities() -> Result<RootCerts> {
-    let chosen = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
-    if let Some(path) = chosen {
-        return read_authorities(&path);
-    }
-    for path in [
-        "/etc/ssl/certs/ca-certificates.crt", // Debian, Ubuntu, Arch, Gentoo
-        "/etc/pki/tls/certs/ca-bundle.crt",   // Fedora, RHEL
-        "/etc/ssl/ca-bundle.pem",             // openSUSE
-        "/etc/ssl/cert.pem",                  // Alpine
-    ] {
-        let path = Path::new(path);
-        if path.exists() {
-            return read_authorities(path);
-        }
-    }
-    Ok(RootCerts::WebPki)
-}
-
-fn read_authorities(path: &Path) -> Result<RootCerts> {
-    let fail = |source| RegistryError::Authorities { path: path.to_owned(), source };
-    let mut pem = Vec::new();
-    File::open(path).map_err(fail)?.take(AUTHORITIES_MAX).read_to_end(&mut pem).map_err(fail)?;
-    let certificates: Vec<Certificate<'static>> = ureq::tls::parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(RegistryError::NoAuthority { path: path.to_owned() });
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
-}
+pub struct LookupError(#[source] pub io::Error);
 
 /// Names a failure of the HTTP library after what failed.
-fn failure(
+pub fn failure(
     subject: &Arc<Subject>,
     origin: &Origin,
     patience: &Patience,
@@ -353,6 +257,7 @@ fn failure(
                 Timeout::Resolve => ("has had no address", patience.connect),
                 Timeout::Connect => ("has accepted no connection", patience.connect),
                 Timeout::PerRead => ("has sent nothing", patience.stall),
+                Timeout::PerWrite => ("has taken nothing", patience.stall),
                 _ => ("has not answered", patience.header),
             };
             RegistryError::TimedOut { subject, origin, what, after }

@@ -1,42 +1,61 @@
 //! The client of the distribution protocol (distribution-spec 1.1): manifests and blobs of one repository.
 //!
 //! Blocking: a pull is a few threads, which share one [`Client`].
+//!
+//! ```text
+//! reference --registries.conf--> endpoints (mirrors, registry) --one Client each--> manifests, blobs
+//!                                             credentials, certificates, proxies ----^
+//! ```
 
+mod auth;
 mod blob;
 pub mod challenge;
 pub mod credentials;
+mod endpoint;
 mod error;
 mod http;
+mod login;
 mod origin;
+mod proxy;
+mod push;
+pub mod registries;
+mod tls;
+mod transport;
 
 #[cfg(test)]
 mod tests;
 
 pub use blob::BlobReader;
 pub use credentials::Credentials;
-pub use error::{RegistryError, Subject};
-pub use http::Patience;
+pub use endpoint::{Access, Endpoint, TlsVerify};
+pub use error::{Object, RegistryError, Subject};
+pub use http::{Patience, Source};
+pub use login::Login;
 pub use origin::UrlError;
+pub use push::Uploaded;
+pub use registries::{Mirror, NameError, Registries, RegistriesError};
+pub use tls::Certificates;
 
-use self::challenge::Challenge;
-use self::credentials::Found;
-use self::http::{Authorization, Request, Response, Transport};
+use self::credentials::{Found, Keyring};
+use self::endpoint::Security;
+use self::http::{Authorization, Request, Response};
 use self::origin::{Origin, Scheme, Url};
+use self::transport::Transport;
 use crate::image::digest::Digest;
 use crate::image::manifest::{Descriptor, MANIFEST_MAX};
 use crate::image::reference::Reference;
 use serde::Deserialize;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-use ureq::http::header;
+use std::time::{Duration, Instant};
+use ureq::http::{Method, header};
 
 type Result<T> = std::result::Result<T, RegistryError>;
 
-/// The largest answer of a token service, in bytes.
-const TOKEN_MAX: u64 = 1 << 20;
 /// The largest body of an error, in bytes; more is not read.
 const ERROR_MAX: u64 = 64 << 10;
+/// The longest that a registry may make a client wait (`Retry-After`).
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// What a manifest request accepts.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -53,15 +72,20 @@ pub struct Fetched {
     pub digest: Digest,
 }
 
-/// Reads one repository of one registry.
+/// Reads and fills one repository of one registry.
 pub struct Client {
     transport: Transport,
     patience: Patience,
-    origin: Origin,
-    reference: Reference,
-    credentials: Option<Credentials>,
-    /// A program that has the credentials and is not called; for the error.
-    helper: Option<String>,
+    endpoint: Endpoint,
+    /// The image as its user names it, or the registry.
+    of: String,
+    /// By tag or digest.
+    names: (Option<String>, Option<Digest>),
+    keyring: Keyring,
+    /// How the endpoint is spoken to; known after the first request.
+    origin: Mutex<Option<Origin>>,
+    /// The user's credentials; looked for when the registry first asks.
+    found: Mutex<Option<Found>>,
     /// What the registry accepted last.
     authorization: Mutex<Option<Authorization>>,
     cancelled: Mutex<bool>,
@@ -70,7 +94,10 @@ pub struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("reference", &self.reference).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("of", &self.of)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,48 +106,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Another registry that has the same repositories, which is asked in place of the one that a reference names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mirror(Origin);
-
-impl Mirror {
-    /// Reads `http://HOST[:PORT]` or `https://HOST[:PORT]`.
-    ///
-    /// # Errors
-    /// It is anything else, also if a path follows.
-    pub fn parse(text: &str) -> std::result::Result<Mirror, UrlError> {
-        let url = Url::parse(text)?;
-        match url.to_string().strip_prefix(&url.origin.to_string()) {
-            Some("/") => Ok(Mirror(url.origin)),
-            _ => Err(UrlError::Malformed { text: text.chars().take(200).collect() }),
-        }
-    }
-}
-
 impl Client {
-    /// The same client, asking a mirror; credentials for the registry itself are not for it.
-    pub fn through(self, mirror: &Mirror) -> Client {
-        Client { origin: mirror.0.clone(), credentials: None, helper: None, ..self }
+    /// A client for the repository of `reference` at one of [`Access::sources`], or at [`Access::primary`];
+    /// connects to nothing yet.
+    pub fn new(reference: &Reference, endpoint: Endpoint, access: &Access) -> Client {
+        let names = (reference.tag().map(str::to_owned), reference.digest().copied());
+        Client { names, ..Client::to(endpoint, reference.to_string(), access) }
     }
 
-    /// A client for the repository of `reference`; connects to nothing yet.
-    pub fn new(reference: &Reference, credentials: Found, patience: Patience) -> Client {
-        let (credentials, helper) = match credentials {
-            Found::Credentials(credentials) => (Some(credentials), None),
-            Found::Helper { program, .. } => (None, Some(program)),
-            Found::Nothing => (None, None),
-        };
+    fn to(endpoint: Endpoint, of: String, access: &Access) -> Client {
         Client {
-            transport: Transport::new(patience),
-            patience,
-            origin: Origin::of_registry(reference.registry()),
-            reference: reference.clone(),
-            credentials,
-            helper,
+            transport: Transport::new(access.patience, access.certificates.clone(), &endpoint),
+            patience: access.patience,
+            endpoint,
+            of,
+            names: (None, None),
+            keyring: access.keyring.clone(),
+            origin: Mutex::new(None),
+            found: Mutex::new(None),
             authorization: Mutex::new(None),
             cancelled: Mutex::new(false),
             cancel: Condvar::new(),
         }
+    }
+
+    /// Where this client asks.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Makes every request of every thread fail soon.
@@ -132,13 +144,9 @@ impl Client {
 
     /// Fetches what the reference names: by its digest if it has one, else by its tag.
     pub fn manifest(&self) -> Result<Fetched> {
-        match (self.reference.digest(), self.reference.tag()) {
-            (Some(digest), _) => self.manifest_by_digest(digest),
-            (None, Some(tag)) => self.fetch_manifest(tag, None),
-            // A reference has one of the two.
-            (None, None) => {
-                Err(RegistryError::NotFound { subject: Arc::new(Subject::Manifest(self.reference.clone())) })
-            }
+        match &self.names {
+            (_, Some(digest)) => self.manifest_by_digest(digest),
+            (tag, None) => self.fetch_manifest(tag.as_deref().unwrap_or("latest"), None),
         }
     }
 
@@ -147,16 +155,19 @@ impl Client {
         self.fetch_manifest(&digest.to_string(), Some(*digest))
     }
 
-    /// A blob of the repository, from its first byte; the reader checks its size, not its digest.
-    pub fn blob(&self, descriptor: &Descriptor) -> BlobReader<'_> {
-        let subject = self.blob_subject(descriptor);
-        let url = self.url("blobs", &descriptor.digest.to_string());
-        BlobReader::new(self, subject, url, descriptor.size)
+    /// A blob of the repository, from byte `offset`; the reader checks its size, not its digest.
+    pub fn blob(&self, descriptor: &Descriptor, offset: u64) -> BlobReader<'_> {
+        self.foreign_blob(descriptor, &[], offset)
+    }
+
+    /// A blob that may be elsewhere too: `urls` are tried first, without credentials, and only encrypted.
+    pub fn foreign_blob(&self, descriptor: &Descriptor, urls: &[String], offset: u64) -> BlobReader<'_> {
+        BlobReader::new(self, self.blob_subject(&descriptor.digest), descriptor, urls, offset)
     }
 
     /// Fetches a small blob, whose digest is checked here.
     pub fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        let mut reader = self.blob(descriptor);
+        let mut reader = self.blob(descriptor, 0);
         let mut bytes = Vec::new();
         let mut buffer = [0; 16 << 10];
         loop {
@@ -167,35 +178,42 @@ impl Client {
         }
         let got = Digest::of(&bytes);
         if got != descriptor.digest {
-            let subject = self.blob_subject(descriptor);
+            let subject = self.blob_subject(&descriptor.digest);
             return Err(RegistryError::WrongDigest { subject, want: descriptor.digest, got });
         }
         Ok(bytes)
     }
 
-    fn blob_subject(&self, descriptor: &Descriptor) -> Arc<Subject> {
-        Arc::new(Subject::Blob { reference: self.reference.clone(), digest: descriptor.digest })
+    /// What an error about a blob calls it.
+    pub fn blob_subject(&self, digest: &Digest) -> Arc<Subject> {
+        self.subject(Object::Blob(*digest))
+    }
+
+    fn subject(&self, object: Object) -> Arc<Subject> {
+        let name = self.endpoint.name();
+        // The endpoint of a login is the registry.
+        let via = (!self.of.starts_with(name.trim_end_matches('/'))).then_some(name);
+        Arc::new(Subject { object, of: self.of.clone(), via })
     }
 
     fn url(&self, kind: &str, name: &str) -> Url {
         // The repository, tags and digests consist of characters that a path may carry.
-        Url::new(&self.origin, format!("/v2/{}/{kind}/{name}", self.reference.repository()))
+        let origin = lock(&self.origin).clone();
+        let origin = origin.unwrap_or_else(|| Origin::of_registry(&self.endpoint.registry, Scheme::Https));
+        Url::new(&origin, format!("/v2/{}/{kind}/{name}", self.endpoint.repository))
     }
 
     fn fetch_manifest(&self, name: &str, want: Option<Digest>) -> Result<Fetched> {
-        let subject = Arc::new(Subject::Manifest(self.reference.clone()));
-        let request = Request {
-            subject: subject.clone(),
-            url: self.url("manifests", name),
-            accept: Some(ACCEPT),
-            from: None,
-        };
+        let subject = self.subject(Object::Manifest);
+        self.origin(&subject)?;
+        let url = self.url("manifests", name);
+        let request = Request::get(subject.clone(), url).header(header::ACCEPT, ACCEPT);
         let mut failures = 0;
         loop {
             match self.authorized(&request).and_then(|response| read_manifest(&subject, want, response)) {
                 Err(error) if error.is_transient() && failures < self.patience.retries => {
                     failures += 1;
-                    self.back_off(&subject, failures)?;
+                    self.back_off(&error, failures)?;
                 }
                 result => return result,
             }
@@ -206,127 +224,84 @@ impl Client {
         &self.patience
     }
 
-    /// Waits before the next attempt; a cancelled client does not.
-    fn back_off(&self, subject: &Arc<Subject>, failures: u32) -> Result<()> {
-        let deadline = Instant::now() + self.patience.backoff * 2u32.saturating_pow(failures.min(8) - 1);
+    /// Waits before the next attempt, as long as the registry wants; a cancelled client does not.
+    fn back_off(&self, error: &RegistryError, failures: u32) -> Result<()> {
+        let subject = error.subject().unwrap_or_else(|| self.subject(Object::Manifest));
+        let own = self.patience.backoff * 2u32.saturating_pow(failures.min(8).saturating_sub(1));
+        let wait = error.retry_after().map_or(own, |after| after.max(own));
+        if wait > RETRY_AFTER_MAX {
+            return Err(RegistryError::TooBusy { subject, after: wait });
+        }
+        if self.wait(wait) { Ok(()) } else { Err(RegistryError::Cancelled { subject }) }
+    }
+
+    /// Waits so long; `false` if the client is cancelled.
+    pub fn wait(&self, wait: Duration) -> bool {
+        let deadline = Instant::now() + wait;
         let mut cancelled = lock(&self.cancelled);
         while !*cancelled {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(());
+                return true;
             }
             let waited = self.cancel.wait_timeout(cancelled, left);
             cancelled = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        Err(RegistryError::Cancelled { subject: subject.clone() })
+        false
     }
 
-    /// Sends a request with what the registry accepted last, and once more with what it asks for then.
-    fn authorized(&self, request: &Request) -> Result<Response> {
-        if *lock(&self.cancelled) {
-            return Err(RegistryError::Cancelled { subject: request.subject.clone() });
+    /// How the endpoint is spoken to: one that may be spoken to in the clear is asked once whether it has TLS.
+    fn origin(&self, subject: &Arc<Subject>) -> Result<Origin> {
+        // Held meanwhile: the other threads wait for the answer.
+        let mut known = lock(&self.origin);
+        if let Some(origin) = &*known {
+            return Ok(origin.clone());
         }
-        let used = lock(&self.authorization).clone();
-        let mut response = self.transport.get(request, used.as_ref())?;
-        // Only the registry itself may ask for credentials, not where it redirects to.
-        if response.status == 401 && response.origin == self.origin {
-            let fresh = self.authenticate(request, response, used)?;
-            response = self.transport.get(request, Some(&fresh))?;
-        }
-        self.check(&request.subject, response)
-    }
-
-    fn authenticate(
-        &self,
-        request: &Request,
-        response: Response,
-        used: Option<Authorization>,
-    ) -> Result<Authorization> {
-        let mut current = lock(&self.authorization);
-        if let Some(fresh) = current.as_ref()
-            && used.as_ref().map(|used| &used.value) != Some(&fresh.value)
-        {
-            // Another thread has just done it.
-            return Ok(fresh.clone());
-        }
-        let challenges: Vec<Challenge> =
-            response.header_all(header::WWW_AUTHENTICATE).flat_map(challenge::parse).collect();
-        let bearer = challenges.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
-        let value = match bearer.or(challenges.first()) {
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                self.token(&request.subject, realm, service.as_deref(), scope.as_deref())?
+        let of = |scheme| Origin::of_registry(&self.endpoint.registry, scheme);
+        let origin = match self.endpoint.security {
+            Security::Plain => of(Scheme::Http),
+            Security::Verified => of(Scheme::Https),
+            Security::Any => {
+                let url = Url::new(&of(Scheme::Https), "/v2/".to_owned());
+                let request = Request::new(Method::GET, subject.clone(), url);
+                match self.transport.send_here(&request) {
+                    Err(
+                        RegistryError::Tls { .. }
+                        | RegistryError::Broken { .. }
+                        | RegistryError::Connect { .. }
+                        | RegistryError::Http { .. },
+                    ) => of(Scheme::Http),
+                    answer => answer.map(|_| of(Scheme::Https))?,
+                }
             }
-            Some(Challenge::Basic) => match &self.credentials {
-                Some(credentials) => credentials.basic(),
-                None => return Err(self.refused(&request.subject, response)),
-            },
-            None => return Err(RegistryError::Challenge { subject: request.subject.clone() }),
         };
-        let fresh = Authorization { origin: self.origin.clone(), value };
-        *current = Some(fresh.clone());
-        Ok(fresh)
-    }
-
-    /// Fetches a token (distribution's `spec/auth/token.md`).
-    fn token(
-        &self,
-        subject: &Arc<Subject>,
-        realm: &str,
-        service: Option<&str>,
-        scope: Option<&str>,
-    ) -> Result<String> {
-        let url =
-            Url::parse(realm).map_err(|source| RegistryError::Url { subject: subject.clone(), source })?;
-        let encrypted = url.origin.scheme == Scheme::Https;
-        let stays_here = url.origin.is_loopback() && self.origin.is_loopback();
-        if !(encrypted || stays_here) {
-            return Err(RegistryError::Realm { subject: subject.clone(), realm: url.origin });
-        }
-        let default_scope = format!("repository:{}:pull", self.reference.repository());
-        let mut query = vec![("scope", scope.unwrap_or(&default_scope))];
-        query.extend(service.map(|service| ("service", service)));
-        let subject = Arc::new(Subject::Token { reference: self.reference.clone(), realm: url.shown() });
-        // To another origin credentials go encrypted or not at all: anybody on this machine can open a port.
-        let authorization = self
-            .credentials
-            .as_ref()
-            .filter(|_| encrypted || url.origin == self.origin)
-            .map(|credentials| Authorization { origin: url.origin.clone(), value: credentials.basic() });
-        let request =
-            Request { subject: subject.clone(), url: url.with_query(&query), accept: None, from: None };
-        let response = self.transport.get(&request, authorization.as_ref())?;
-        let mut response = self.check(&subject, response)?;
-        let bytes = response.body.read_all(TOKEN_MAX)?;
-        #[derive(Deserialize)]
-        struct Answer {
-            token: Option<String>,
-            access_token: Option<String>,
-        }
-        let answer: Answer = serde_json::from_slice(&bytes)
-            .map_err(|source| RegistryError::Token { subject: subject.clone(), source })?;
-        let token =
-            answer.token.filter(|token| !token.is_empty()).or(answer.access_token).unwrap_or_default();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(RegistryError::TokenCharacters { subject });
-        }
-        Ok(format!("Bearer {token}"))
+        *known = Some(origin.clone());
+        Ok(origin)
     }
 
     /// An answer that brings what was asked for, or the error that it is.
     fn check(&self, subject: &Arc<Subject>, response: Response) -> Result<Response> {
-        if matches!(response.status, 200 | 206) { Ok(response) } else { Err(self.refused(subject, response)) }
+        if matches!(response.status, 200..=299) { Ok(response) } else { Err(self.refused(subject, response)) }
     }
 
     fn refused(&self, subject: &Arc<Subject>, mut response: Response) -> RegistryError {
         let subject = subject.clone();
         let status = response.status;
+        let retry_after = response
+            .header(header::RETRY_AFTER)
+            // A date means nothing without a clock that agrees; then the usual time is waited.
+            .and_then(|text| text.trim().parse().ok().map(Duration::from_secs));
         let Refusal { code, message } = refusal(&mut response);
+        let program = match &*lock(&self.found) {
+            Some(Found::Helper { program }) => Some(program.clone()),
+            _ => None,
+        };
         match status {
-            401 => RegistryError::Unauthorized { subject, message, program: self.helper.clone() },
+            401 => RegistryError::Unauthorized { subject, message, program },
             403 => RegistryError::Denied { subject, message },
             404 if code == "NAME_UNKNOWN" => RegistryError::NameUnknown { subject },
             404 => RegistryError::NotFound { subject },
-            _ => RegistryError::Status { subject, status, message },
+            _ => RegistryError::Status { subject, status, message, retry_after },
         }
     }
 }

@@ -38,19 +38,37 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The API of a registry as a reference names it: HTTP on this machine, HTTPS elsewhere.
+    /// The API of a registry, `host[:port]` as a reference names it.
     ///
     /// `registry` comes from a parsed reference, whose port is a number.
-    pub fn of_registry(registry: &str) -> Origin {
+    pub fn of_registry(registry: &str, scheme: Scheme) -> Origin {
         let registry = if registry == "docker.io" { DOCKER_HUB_API } else { registry };
         let (host, port) = split_port(registry);
-        let scheme = if is_loopback(host) { Scheme::Http } else { Scheme::Https };
         Origin { scheme, host: host.to_ascii_lowercase(), port: port.unwrap_or(default_port(scheme)) }
+    }
+
+    /// Whether nobody on the way can read what is said.
+    pub fn is_encrypted(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
+
+    /// `host[:port]`, as directories of certificates are called.
+    pub fn authority(&self) -> String {
+        if self.port == default_port(self.scheme) {
+            self.host.clone()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// Whether it names this machine, so that nobody else can read what is said in the clear.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
+    }
+
+    /// The port, also where it is the scheme's own.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The host alone.
@@ -82,6 +100,11 @@ fn split_port(authority: &str) -> (&str, Option<u16>) {
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
         _ => (authority, None),
     }
+}
+
+/// Whether a registry, `host[:port]`, is on this machine by its name.
+pub fn is_here(registry: &str) -> bool {
+    is_loopback(split_port(registry).0)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -155,26 +178,42 @@ impl Url {
 
     /// The same URL with more in its query; `pairs` are encoded here.
     pub fn with_query(mut self, pairs: &[(&str, &str)]) -> Url {
-        for (name, value) in pairs {
+        for pair in pairs {
             self.target.push(if self.target.contains('?') { '&' } else { '?' });
-            self.target.push_str(name);
-            self.target.push('=');
-            for byte in value.bytes() {
-                // RFC 3986's unreserved characters, and the ones that token services print in scopes.
-                if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
-                    self.target.push(char::from(byte));
-                } else {
-                    self.target.push_str(&format!("%{byte:02X}"));
-                }
-            }
+            encode(&mut self.target, pair);
         }
         self
+    }
+
+    /// The same encoding for a body (`application/x-www-form-urlencoded`).
+    pub fn form(pairs: &[(&str, &str)]) -> String {
+        let mut form = String::new();
+        for pair in pairs {
+            if !form.is_empty() {
+                form.push('&');
+            }
+            encode(&mut form, pair);
+        }
+        form
     }
 
     /// For an error: without the query, where object stores put signatures.
     pub fn shown(&self) -> String {
         let path = self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path);
         format!("{}{path}", self.origin)
+    }
+}
+
+fn encode(text: &mut String, (name, value): &(&str, &str)) {
+    text.push_str(name);
+    text.push('=');
+    for byte in value.bytes() {
+        // RFC 3986's unreserved characters, and the ones that token services print in scopes.
+        if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
     }
 }
 
@@ -194,18 +233,18 @@ mod tests {
             ("docker.io", "https://registry-1.docker.io"),
             ("ghcr.io", "https://ghcr.io"),
             ("Host.example:5000", "https://host.example:5000"),
-            ("localhost", "http://localhost"),
-            ("localhost:5000", "http://localhost:5000"),
-            ("127.0.0.1:5000", "http://127.0.0.1:5000"),
-            ("127.8.9.10", "http://127.8.9.10"),
-            ("[::1]:5000", "http://[::1]:5000"),
-            ("[::1]", "http://[::1]"),
             ("[::2]", "https://[::2]"),
-            ("localhost.example.com", "https://localhost.example.com"),
-            ("127.0.0.1.example.com", "https://127.0.0.1.example.com"),
             ("10.0.0.1:80", "https://10.0.0.1:80"),
         ] {
-            assert_eq!(Origin::of_registry(registry).to_string(), want);
+            assert_eq!(Origin::of_registry(registry, Scheme::Https).to_string(), want);
+            assert!(!is_here(registry));
+        }
+        for registry in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.8.9.10", "[::1]:5000", "[::1]"]
+        {
+            assert!(is_here(registry), "{registry}");
+        }
+        for registry in ["localhost.example.com", "127.0.0.1.example.com"] {
+            assert!(!is_here(registry), "{registry}");
         }
     }
 

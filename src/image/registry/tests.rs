@@ -7,13 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+mod auth;
+mod push;
+
 /// What the server was asked: the request line and the headers, lower case.
 #[derive(Debug, Clone)]
 struct Asked {
     /// Counts from 0.
     nth: usize,
+    method: String,
     path: String,
     headers: Vec<(String, String)>,
+    body: Vec<u8>,
 }
 
 impl Asked {
@@ -64,13 +69,26 @@ fn await_hang_up(stream: &mut TcpStream) {
 }
 
 fn read_request(stream: &TcpStream, nth: usize) -> Option<Asked> {
-    let mut lines = BufReader::new(stream).lines().map_while(std::result::Result::ok);
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    let headers = lines
-        .take_while(|line| !line.is_empty())
+    let mut reader = BufReader::new(stream);
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let (method, rest) = lines.first()?.split_once(' ')?;
+    let (method, path) = (method.to_owned(), rest.split(' ').next()?.to_owned());
+    let headers: Vec<(String, String)> = lines[1..]
+        .iter()
         .filter_map(|line| line.split_once(": ").map(|(k, v)| (k.to_ascii_lowercase(), v.to_owned())))
         .collect();
-    Some(Asked { nth, path, headers })
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let mut body = vec![0; length.map_or(0, |(_, value)| value.parse().unwrap())];
+    std::io::Read::read_exact(&mut reader, &mut body).ok()?;
+    Some(Asked { nth, method, path, headers, body })
 }
 
 fn answer(stream: &mut TcpStream, status: u16, headers: &[&str], body: &[u8]) {
@@ -96,12 +114,17 @@ fn quick() -> Patience {
     }
 }
 
+fn as_user(reference: &Reference, keyring: Keyring) -> Client {
+    let access = Access { keyring, patience: quick(), ..Access::default() };
+    Client::new(reference, Endpoint::of(reference, &access), &access)
+}
+
 fn client(reference: &Reference) -> Client {
-    Client::new(reference, Found::Nothing, quick())
+    as_user(reference, Keyring::Anonymous)
 }
 
 fn with_credentials(reference: &Reference) -> Client {
-    Client::new(reference, Found::Credentials(Credentials::new("user", "pass")), quick())
+    as_user(reference, Keyring::Given(Credentials::new("user", "pass")))
 }
 
 fn descriptor(bytes: &[u8]) -> Descriptor {
@@ -144,7 +167,6 @@ fn refusals_have_names() {
         (404, "MANIFEST_UNKNOWN", "does not have it"),
         (403, "DENIED", "access denied"),
         (401, "UNAUTHORIZED", "authentication that is not supported"),
-        (429, "TOOMANYREQUESTS", "status 429"),
         (418, "", "status 418"),
     ] {
         let text = body(code);
@@ -253,7 +275,7 @@ fn a_broken_blob_is_resumed() {
         let server = breaking(ranges);
         let reference = server.reference("a");
         let client = client(&reference);
-        assert_eq!(read_all(&mut client.blob(&descriptor(BLOB))).unwrap(), BLOB, "ranges: {ranges}");
+        assert_eq!(read_all(&mut client.blob(&descriptor(BLOB), 0)).unwrap(), BLOB, "ranges: {ranges}");
         let asked = server.asked();
         assert_eq!(asked.len(), 4);
         assert_eq!(asked[0].header("range"), None);
@@ -267,13 +289,13 @@ fn a_blob_of_the_wrong_length() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nshort");
     });
     let reference = short.reference("a");
-    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB))).unwrap_err();
+    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB), 0)).unwrap_err();
     assert!(matches!(error, RegistryError::Truncated { got: 5, want: 100_000, .. }), "{error}");
     assert_eq!(short.asked().len(), 4);
 
     let lying = Server::start(|_, stream| answer(stream, 200, &[], b"honest"));
     let reference = lying.reference("a");
-    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB))).unwrap_err();
+    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB), 0)).unwrap_err();
     assert!(matches!(error, RegistryError::WrongSize { got: 6, .. }), "{error}");
 
     // Without a length the end of the blob is the end of the connection.
@@ -282,16 +304,16 @@ fn a_blob_of_the_wrong_length() {
         let _ = stream.write_all(b"more");
     });
     let reference = long.reference("a");
-    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB))).unwrap_err();
+    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB), 0)).unwrap_err();
     assert!(matches!(error, RegistryError::TooLong { .. }), "{error}");
     let exact = descriptor(&[BLOB, b"more"].concat());
-    assert_eq!(read_all(&mut client(&reference).blob(&exact)).unwrap().len(), 100_004);
+    assert_eq!(read_all(&mut client(&reference).blob(&exact, 0)).unwrap().len(), 100_004);
 
     let cut = Server::start(|_, stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nshort");
     });
     let reference = cut.reference("a");
-    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB))).unwrap_err();
+    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB), 0)).unwrap_err();
     assert!(matches!(error, RegistryError::Truncated { .. }), "{error}");
 }
 
@@ -307,7 +329,7 @@ fn a_range_that_is_another_one() {
         }
     });
     let reference = server.reference("a");
-    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB))).unwrap_err();
+    let error = read_all(&mut client(&reference).blob(&descriptor(BLOB), 0)).unwrap_err();
     assert!(matches!(error, RegistryError::Truncated { got: 3, .. }), "{error}");
 }
 
@@ -331,8 +353,7 @@ fn tokens_are_fetched_once() {
     let paths: Vec<String> = server.asked().into_iter().map(|asked| asked.path).collect();
     assert_eq!(paths.len(), 4, "{paths:?}");
     assert_eq!(paths[1], "/token?scope=repository:a/b:pull&service=s%20p");
-    let anonymous = Client::new(&reference, Found::Nothing, quick());
-    let error = anonymous.manifest().unwrap_err();
+    let error = as_user(&reference, Keyring::Anonymous).manifest().unwrap_err();
     assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error}");
 }
 
@@ -345,8 +366,12 @@ fn basic_authentication() {
     let reference = server.reference("a");
     with_credentials(&reference).manifest().unwrap();
     assert!(matches!(client(&reference).manifest(), Err(RegistryError::Unauthorized { .. })));
-    let helper = Found::Helper { program: "desktop".into(), path: "config.json".into() };
-    let error = Client::new(&reference, helper, quick()).manifest().unwrap_err().to_string();
+    // A helper that is not installed is told where it was missed.
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.json");
+    std::fs::write(&file, r#"{"credsStore":"desktop"}"#).unwrap();
+    let environment = credentials::Environment { auth_file: Some(file), ..Default::default() };
+    let error = as_user(&reference, Keyring::Files(environment)).manifest().unwrap_err().to_string();
     assert!(error.contains("docker-credential-desktop"), "{error}");
 }
 
@@ -419,7 +444,7 @@ fn a_huge_token_is_bounded() {
         }
     });
     let error = client(&server.reference("a")).manifest().unwrap_err();
-    assert!(matches!(error, RegistryError::TooLarge { limit: TOKEN_MAX, .. }), "{error}");
+    assert!(matches!(error, RegistryError::TooLarge { limit: super::auth::TOKEN_MAX, .. }), "{error}");
 }
 
 #[test]
@@ -431,13 +456,14 @@ fn a_cancelled_client_gives_up_at_once() {
     let reference = server.reference("a");
     let mut patience = quick();
     patience.stall = Duration::from_secs(60);
-    let client = Client::new(&reference, Found::Nothing, patience);
+    let access = Access { patience, ..Access::default() };
+    let client = Client::new(&reference, Endpoint::of(&reference, &access), &access);
     let start = Instant::now();
     let (begun, wait) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let (client, begun) = (&client, begun);
         let reading = scope.spawn(move || {
-            let mut reader = client.blob(&descriptor(BLOB));
+            let mut reader = client.blob(&descriptor(BLOB), 0);
             let mut buffer = [0; 3];
             assert_eq!(reader.read(&mut buffer).unwrap(), 3);
             begun.send(()).unwrap();

@@ -10,15 +10,16 @@
 //! mount(2) takes a page of options, but it needs a place to mount on, which must not be seen: a thread of its
 //! own enters a mount namespace of its own, mounts there, and takes a detached copy out.
 use super::{SnapshotError, Stack};
-use crate::sys::SysError;
-use crate::sys::classic_mount;
 use crate::sys::mount::{self, Attr, FsContext, Propagation, Scope};
+use crate::sys::{SysError, classic_mount, host, xattr};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::OnceLock;
 
 /// The longest value that fsconfig(2) takes.
 const VALUE_MAX: usize = 255;
@@ -29,9 +30,61 @@ const CLASSIC_LAYERS_MAX: usize = 200;
 /// a copied-up file is whole, and an upper directory may be used again with the same layers.
 const OPTIONS: [(&str, &str); 3] = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
 
-/// Stacks `lowers` (the top one first) under `upper`; `work` is an empty directory beside it.
-pub fn mount_detached(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, SnapshotError> {
-    mount(&Stack { lowers, upper, work })
+/// In a user namespace overlayfs keeps its own attributes where its user may write them (Linux 5.11).
+const USER_ATTRIBUTES: &str = "userxattr";
+
+/// The user namespace of a process that has begun to work on images does not change.
+fn in_user_namespace() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(host::in_user_namespace)
+}
+
+/// The attribute by which a directory hides what the layers below it have there.
+pub fn opaque_attribute() -> &'static CStr {
+    if in_user_namespace() { c"user.overlay.opaque" } else { c"trusted.overlay.opaque" }
+}
+
+/// Whether the kernel has mounted the snapshot before: its own directory is in `work`.
+pub(super) fn has_begun(stack: &Stack<'_>) -> bool {
+    stack.work.join("work").exists()
+}
+
+/// Whether an error says that this kernel or file system cannot carry the overlay, rather than that something is
+/// missing or exhausted.
+pub(super) fn is_unsuitable(error: &SnapshotError) -> bool {
+    // E2BIG: more layers than the classic call takes. EPERM, EACCES: no right to mount overlays, as in a user namespace
+    // before Linux 5.11. EREMOTE: case-folding directories. ENODEV: no overlayfs.
+    let unsuitable = [
+        Errno::EINVAL,
+        Errno::ENODEV,
+        Errno::EOPNOTSUPP,
+        Errno::ENOSYS,
+        Errno::EPERM,
+        Errno::EACCES,
+        Errno::EREMOTE,
+        Errno::E2BIG,
+    ];
+    matches!(error, SnapshotError::Mount { source, .. } if unsuitable.contains(&source.errno))
+}
+
+/// What the kernel would mount over without a word, to fail later; looked for once.
+pub(super) fn obstacle(stack: &Stack<'_>) -> Option<&'static str> {
+    if has_begun(stack) {
+        return None;
+    }
+    let upper = open(stack.upper).ok()?;
+    let probe = if in_user_namespace() { c"user.overlay.probe" } else { c"trusted.overlay.probe" };
+    match xattr::set(&upper, probe, b"y") {
+        Ok(()) => {
+            // It is overlayfs's to ignore.
+            let _ = xattr::remove(&upper, probe);
+            None
+        }
+        Err(error) if matches!(error.errno, Errno::EOPNOTSUPP | Errno::EPERM) => {
+            Some("the file system keeps no extended attributes for it")
+        }
+        Err(_) => None,
+    }
 }
 
 pub(super) fn mount(stack: &Stack<'_>) -> Result<OwnedFd, SnapshotError> {
@@ -99,6 +152,9 @@ fn with_context(stack: &Stack<'_>, naming: Naming) -> Result<OwnedFd, SnapshotEr
     for (key, value) in OPTIONS {
         context.set_string(key, value).map_err(failed)?;
     }
+    if in_user_namespace() {
+        context.set_flag(USER_ATTRIBUTES).map_err(failed)?;
+    }
     context.mount(Attr::empty()).map_err(failed)
 }
 
@@ -132,6 +188,9 @@ fn classic_in_own_namespace(stack: &Stack<'_>) -> Result<OwnedFd, SnapshotError>
     for (key, value) in OPTIONS {
         options.push_str(&format!(",{key}={value}"));
     }
+    if in_user_namespace() {
+        options.push_str(&format!(",{USER_ATTRIBUTES}"));
+    }
     // Any directory of this namespace serves as the place; from now on its path leads to the overlay.
     classic_mount::mount_on(upper.as_fd(), "overlay", &options).map_err(failed)?;
     mount::clone_tree(nix::fcntl::AT_FDCWD, stack.upper, Scope::Mount).map_err(failed)
@@ -140,6 +199,7 @@ fn classic_in_own_namespace(stack: &Stack<'_>) -> Result<OwnedFd, SnapshotError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     /// Layers, an upper and a work directory on a file system that can carry an overlay; `None` where this
     /// process may not mount.
@@ -203,8 +263,9 @@ mod tests {
 
     #[test]
     fn a_missing_layer_is_named() {
-        let error = mount_detached(&[PathBuf::from("/nowhere")], Path::new("/"), Path::new("/")).unwrap_err();
+        let root = Path::new("/");
+        let lowers = [PathBuf::from("/nowhere")];
+        let error = mount(&Stack { lowers: &lowers, upper: root, work: root }).unwrap_err();
         assert!(crate::error::chain(&error).contains("/nowhere"));
-        assert!(matches!(mount_detached(&[], Path::new("/"), Path::new("/")), Err(SnapshotError::NoLayers)));
     }
 }

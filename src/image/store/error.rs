@@ -1,7 +1,7 @@
 //! Why the store cannot do what it was asked.
 use crate::error::{ErrorKind, Kind};
 use crate::image::digest::Digest;
-use crate::image::reference::ReferenceError;
+use crate::image::reference::{Reference, ReferenceError};
 use crate::image::unpack::UnpackError;
 use crate::sys::SysError;
 use std::path::PathBuf;
@@ -60,9 +60,15 @@ pub enum StoreError {
     /// A shortened ID that begins several images' IDs.
     #[error("{prefix:?} begins the IDs of several images")]
     Ambiguous { prefix: String },
+    /// The name stays with the image that has it.
+    #[error("the name {name} is another image's")]
+    NameTaken { name: Box<Reference> },
     /// Containers still use it.
     #[error("image {name} is used by container {}", holders.join(", "))]
     InUse { name: String, holders: Vec<String> },
+    /// A repair needs the store for itself.
+    #[error("a pull, a load or another repair is using the image store: try again when it has ended")]
+    Busy,
     /// `rmi ID` of an image with several names.
     #[error("image {id} has several names ({}): remove them one by one, or force", names.join(", "))]
     SeveralNames { id: Digest, names: Vec<String> },
@@ -96,7 +102,10 @@ impl Kind for StoreError {
             StoreError::Name { .. } | StoreError::Ambiguous { .. } | StoreError::Holder { .. } => {
                 ErrorKind::InvalidInput
             }
-            StoreError::InUse { .. } | StoreError::SeveralNames { .. } => ErrorKind::WrongState,
+            StoreError::NameTaken { .. } => ErrorKind::AlreadyExists,
+            StoreError::InUse { .. } | StoreError::SeveralNames { .. } | StoreError::Busy => {
+                ErrorKind::WrongState
+            }
             StoreError::Manifest { source, .. } => source.kind(),
         }
     }

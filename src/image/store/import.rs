@@ -1,4 +1,5 @@
 //! Adding to the store while the collector is kept away.
+use super::index::TakenName;
 use super::{Image, Result, Store, StoreError, collect, index};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
@@ -18,6 +19,11 @@ impl<'a> Import<'a> {
         let lock = store.lock_file("lock")?;
         lock.lock_shared().map_err(SysError::io("flock", "lock"))?;
         Ok(Import { store, lock })
+    }
+
+    /// The only one, or `None` while another import or a collector runs.
+    pub(super) fn alone(store: &'a Store) -> Result<Option<Import<'a>>> {
+        Ok(collect::exclusive(store)?.map(|lock| Import { store, lock }))
     }
 
     /// The store that is added to.
@@ -42,6 +48,19 @@ impl<'a> Import<'a> {
     /// `manifest` describes an image manifest, not an index. The image that had the name before stays, without
     /// a name. An image that gets no name can be found by its ID.
     pub fn commit_image(&self, name: Option<&Reference>, manifest: &Descriptor) -> Result<Image> {
+        self.commit_image_as(name, manifest, TakenName::Move)
+    }
+
+    /// The same, where the name may have to stay with the image that has it.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`]; the image is none yet then.
+    pub fn commit_image_as(
+        &self,
+        name: Option<&Reference>,
+        manifest: &Descriptor,
+        taken: TakenName,
+    ) -> Result<Image> {
         let parsed = self.store.manifest(manifest)?;
         for layer in &parsed.layers {
             if !self.store.has_blob(&layer.descriptor.digest, layer.descriptor.size) {
@@ -50,7 +69,7 @@ impl<'a> Import<'a> {
         }
         // Checks the configuration and every layer before the name points to them.
         self.store.load(&[], manifest)?;
-        index::set(self.store, name, manifest)?;
+        index::set(self.store, name, manifest, taken)?;
         self.store.load(&index::read(self.store)?, manifest)
     }
 }
@@ -59,7 +78,7 @@ impl Import<'_> {
     /// Ends the import, and has what it added collected unless something else needs it.
     pub fn abandon(self) -> Result<()> {
         // This import still keeps the collector away; dropping it lets it in.
-        collect::now_or_later(self.store)
+        collect::now_or_later(self.store).map(drop)
     }
 }
 

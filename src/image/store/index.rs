@@ -65,6 +65,13 @@ pub(super) fn init(store: &Store) -> Result<()> {
     )
 }
 
+/// Keeps every entry in the index while it is held.
+pub(super) fn keep(store: &Store) -> Result<std::fs::File> {
+    let file = store.lock_file("index.lock")?;
+    file.lock_shared().map_err(SysError::io("flock", "index.lock"))?;
+    Ok(file)
+}
+
 /// Keeps other writers of the index away while it is held.
 fn lock(store: &Store) -> Result<std::fs::File> {
     let file = store.lock_file("index.lock")?;
@@ -111,29 +118,46 @@ pub(super) fn roots(store: &Store) -> Result<Vec<Descriptor>> {
         .collect()
 }
 
-/// Points `name` to `descriptor`. The image that had the name keeps an entry without one.
-pub(super) fn set(store: &Store, name: Option<&Reference>, descriptor: &Descriptor) -> Result<()> {
+/// Whether a name may be taken away from another image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenName {
+    /// The other image keeps an entry without it.
+    Move,
+    /// [`StoreError::NameTaken`].
+    Refuse,
+}
+
+/// Points `name` to `descriptor`.
+pub(super) fn set(
+    store: &Store,
+    name: Option<&Reference>,
+    descriptor: &Descriptor,
+    policy: TakenName,
+) -> Result<()> {
     change(store, |entries| {
         let taken = |entry: &Entry| name.is_some() && entry.name.as_ref() == name;
         if let Some(old) = entries.iter().position(taken) {
             if entries[old].descriptor.digest == descriptor.digest {
-                return false;
+                return Ok(false);
+            }
+            if let (TakenName::Refuse, Some(name)) = (policy, name) {
+                return Err(StoreError::NameTaken { name: Box::new(name.clone()) });
             }
             unname(entries, old);
         }
         let same = |entry: &Entry| entry.descriptor.digest == descriptor.digest;
         if name.is_none() && entries.iter().any(same) {
-            return false;
+            return Ok(false);
         }
         // It has a name now, so an entry without one says nothing more.
         entries.retain(|entry| !(same(entry) && entry.name.is_none()));
         entries.push(Entry { name: name.cloned(), descriptor: descriptor.clone() });
-        true
+        Ok(true)
     })
 }
 
 /// Takes the name of `entries[at]` away; the entry goes too if its manifest has another one.
-fn unname(entries: &mut Vec<Entry>, at: usize) {
+pub(super) fn unname(entries: &mut Vec<Entry>, at: usize) {
     let digest = entries[at].descriptor.digest;
     if entries.iter().filter(|entry| entry.descriptor.digest == digest).count() > 1 {
         entries.remove(at);
@@ -142,33 +166,13 @@ fn unname(entries: &mut Vec<Entry>, at: usize) {
     }
 }
 
-/// Takes a name away, and keeps the image without it.
-pub(super) fn forget_name(store: &Store, name: &Reference) -> Result<()> {
-    change(store, |entries| {
-        let Some(at) = entries.iter().position(|entry| entry.name.as_ref() == Some(name)) else {
-            return false;
-        };
-        unname(entries, at);
-        true
-    })
-}
-
-/// Removes all entries of a manifest.
-pub(super) fn forget(store: &Store, digest: &Digest) -> Result<()> {
-    change(store, |entries| {
-        let before = entries.len();
-        entries.retain(|entry| entry.descriptor.digest != *digest);
-        entries.len() != before
-    })
-}
-
 /// Edits the entries under the lock; `edit` says whether it changed any.
-fn change(store: &Store, edit: impl FnOnce(&mut Vec<Entry>) -> bool) -> Result<()> {
+pub(super) fn change(store: &Store, edit: impl FnOnce(&mut Vec<Entry>) -> Result<bool>) -> Result<()> {
     let _lock = lock(store)?;
     let mut document = document(store)?;
     let mut entries: Vec<Entry> = document.manifests.iter().filter_map(entry).collect();
     let before = entries.clone();
-    if !edit(&mut entries) {
+    if !edit(&mut entries)? {
         return Ok(());
     }
     let path = store.content().join("index.json");

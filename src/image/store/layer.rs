@@ -8,6 +8,8 @@ use crate::sys::{SysError, range_lock};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// The record's name in a layer's directory.
 pub(super) const RECORD: &str = "layer.json";
@@ -16,11 +18,11 @@ pub(super) const FS: &str = "fs";
 const VERSION: u32 = 1;
 
 /// What is known of an unpacked layer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     version: u32,
-    chain_id: Digest,
-    diff_id: Digest,
+    pub(super) chain_id: Digest,
+    pub(super) diff_id: Digest,
     /// Bytes of its regular files.
     pub(super) size: u64,
     /// Entries of its tar stream.
@@ -91,6 +93,16 @@ impl<'a> Import<'a> {
         let dir = StagingDir::create(store)?;
         Ok(Slot::Build(StagingLayer { store, chain, diff_id: diff_ids[at], dir, _building: building }))
     }
+
+    /// A second build of the same layer, whether it is there or not; otherwise as [`Import::layer`].
+    pub(super) fn layer_again(&self, diff_ids: &[Digest], at: usize) -> Result<StagingLayer<'a>> {
+        let store = self.store();
+        let chain = manifest::chain(&diff_ids[..=at]);
+        let building = store.lock_file("layers.lock")?;
+        range_lock::lock_byte(&building, lock_offset(&chain[at]))?;
+        let dir = StagingDir::create(store)?;
+        Ok(StagingLayer { store, chain, diff_id: diff_ids[at], dir, _building: building })
+    }
 }
 
 /// Two chain IDs that share a byte only wait for each other.
@@ -100,7 +112,7 @@ fn lock_offset(chain_id: &Digest) -> u64 {
     u64::from_str_radix(&hex[..15], 16).unwrap_or(0)
 }
 
-impl StagingLayer<'_> {
+impl<'a> StagingLayer<'a> {
     /// The chain ID of the layer.
     pub fn chain_id(&self) -> &Digest {
         // A chain ends with the layer itself.
@@ -118,7 +130,22 @@ impl StagingLayer<'_> {
     ) -> Result<Unpacked> {
         let failed = |source| StoreError::Unpack { diff_id: self.diff_id, source: Box::new(source) };
         let fs = unpack::root(self.dir.dir(), FS).map_err(failed)?;
-        unpack::unpack(blob, compression, fs, limits).map_err(failed)
+        let below = self.below()?;
+        unpack::unpack_apart(blob, compression, fs, below.as_ref(), limits).map_err(failed)
+    }
+
+    /// The same for a file, or for a pipe ([`unpack::pipe`]) that the caller writes meanwhile: its bytes take no way
+    /// through this process.
+    pub fn unpack_file(&self, blob: OwnedFd, compression: Compression, limits: &Limits) -> Result<Unpacked> {
+        let failed = |source| StoreError::Unpack { diff_id: self.diff_id, source: Box::new(source) };
+        let fs = unpack::root(self.dir.dir(), FS).map_err(failed)?;
+        let below = self.below()?;
+        unpack::unpack_file_apart(blob, compression, fs, below.as_ref(), limits).map_err(failed)
+    }
+
+    /// The directory that the layers below are in; the lowest layer has none.
+    fn below(&self) -> Result<Option<File>> {
+        if self.chain.len() == 1 { Ok(None) } else { super::open_dir(&self.store.layers()).map(Some) }
     }
 
     /// Completes the layer with what depends on the layers below it, and publishes it.
@@ -126,6 +153,11 @@ impl StagingLayer<'_> {
     /// # Errors
     /// [`StoreError::DiffId`]; [`StoreError::NoLayer`] while a layer below is not committed: commit in order.
     pub fn commit(self, unpacked: Unpacked) -> Result<()> {
+        self.complete(unpacked)?.publish()
+    }
+
+    /// Completes the layer where it is.
+    pub(super) fn complete(self, unpacked: Unpacked) -> Result<Complete<'a>> {
         let actual = *unpacked.diff_id();
         if actual != self.diff_id {
             return Err(StoreError::DiffId { expected: self.diff_id, actual });
@@ -149,11 +181,30 @@ impl StagingLayer<'_> {
             entries: summary.entries,
             opaque_root: summary.opaque_root,
         };
-        record::write(&self.dir.path().join(RECORD), &record)?;
+        Ok(Complete { staging: self, record })
+    }
+}
+
+/// A layer that is whole, but neither on disk nor under its name.
+#[derive(Debug)]
+pub(super) struct Complete<'a> {
+    staging: StagingLayer<'a>,
+    pub(super) record: Record,
+}
+
+impl Complete<'_> {
+    /// Where the tree is now.
+    pub(super) fn tree(&self) -> PathBuf {
+        self.staging.dir.path().join(FS)
+    }
+
+    /// Gives it its name, which nothing else must have.
+    pub(super) fn publish(self) -> Result<()> {
+        let StagingLayer { store, dir, .. } = &self.staging;
+        record::write(&dir.path().join(RECORD), &self.record)?;
         // Before the name, because after a power failure a name without its data would be taken for whole.
-        nix::unistd::syncfs(self.dir.dir())
-            .map_err(SysError::on("syncfs", self.dir.path().to_string_lossy()))?;
-        let place = self.store.layer_dir(self.chain_id());
-        self.dir.publish(&place)
+        nix::unistd::syncfs(dir.dir()).map_err(SysError::on("syncfs", dir.path().to_string_lossy()))?;
+        let place = store.layer_dir(&self.record.chain_id);
+        self.staging.dir.publish(&place)
     }
 }

@@ -1,5 +1,5 @@
 //! Leases: what containers use is neither removed nor collected.
-use super::{Image, Result, Store, StoreError, entries, record};
+use super::{Image, Import, Result, Store, StoreError, entries, index, record};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
 use crate::sys::SysError;
@@ -24,7 +24,7 @@ impl Store {
     /// Keeps `image` in the store until [`Store::release`]. A holder has one lease; a new one replaces it.
     ///
     /// # Errors
-    /// [`StoreError::NoLayer`] or [`StoreError::NoBlob`] if the image was removed since it was resolved.
+    /// [`StoreError::NoLayer`], [`StoreError::NoBlob`] or [`StoreError::NoImage`] if the image was removed since it was resolved.
     pub fn lease(&self, image: &Image, holder: &str) -> Result<()> {
         self.write_lease(image, holder, record::Sync::Yes)
     }
@@ -35,9 +35,19 @@ impl Store {
     }
 
     fn write_lease(&self, image: &Image, holder: &str, sync: record::Sync) -> Result<()> {
-        let path = self.leases().join(checked(holder)?);
         // Shared with the collector: once this is held, what is still here stays.
         let import = self.import()?;
+        self.write_lease_within(&import, image, holder, sync)
+    }
+
+    pub(super) fn write_lease_within(
+        &self,
+        _import: &Import<'_>,
+        image: &Image,
+        holder: &str,
+        sync: record::Sync,
+    ) -> Result<()> {
+        let path = self.leases().join(checked(holder)?);
         if !self.has_blob(&image.manifest.digest, image.manifest.size) {
             return Err(StoreError::NoBlob { digest: image.manifest.digest });
         }
@@ -46,6 +56,11 @@ impl Store {
                 return Err(StoreError::NoLayer { chain_id: *chain_id });
             }
         }
+        // Whoever takes an entry away looks at the leases while nobody else can hold the index.
+        let kept = index::keep(self)?;
+        if !index::read(self)?.iter().any(|entry| entry.descriptor.digest == image.manifest.digest) {
+            return Err(StoreError::NoImage { name: image.id.to_string() });
+        }
         let lease = Lease {
             version: VERSION,
             image: image.id,
@@ -53,7 +68,7 @@ impl Store {
             chain: image.chain.clone(),
         };
         record::write_with(&path, &lease, sync)?;
-        drop(import);
+        drop(kept);
         Ok(())
     }
 
@@ -75,6 +90,18 @@ impl Store {
 }
 
 impl Store {
+    /// Whose leases cannot be read, as after a loss of power: while there is one, nothing is collected.
+    pub fn damaged_leases(&self) -> Result<Vec<String>> {
+        let mut damaged = Vec::new();
+        for holder in written(self)? {
+            match read(self, &holder) {
+                Err(StoreError::Record { .. } | StoreError::TooLarge { .. }) => damaged.push(holder),
+                other => drop(other?),
+            }
+        }
+        Ok(damaged)
+    }
+
     /// Who has a lease.
     pub fn holders(&self) -> Result<Vec<String>> {
         let names = entries(&self.leases())?.into_iter().filter_map(|name| name.into_string().ok());
@@ -90,18 +117,31 @@ impl Store {
 /// All leases with their holders.
 pub(super) fn all(store: &Store) -> Result<Vec<(String, Lease)>> {
     let mut leases = Vec::new();
-    for name in entries(&store.leases())? {
-        let Some(holder) = name.to_str().filter(|name| checked(name).is_ok()) else { continue };
-        let path = store.leases().join(holder);
+    for holder in written(store)? {
         // Released since the directory was read.
-        let Some(lease) = record::read::<Lease>(&path)? else { continue };
-        if lease.version != VERSION {
-            return Err(StoreError::RecordVersion { path, version: lease.version, known: VERSION });
-        }
-        leases.push((holder.to_owned(), lease));
+        let Some(lease) = read(store, &holder)? else { continue };
+        leases.push((holder, lease));
     }
-    leases.sort_by(|one, other| one.0.cmp(&other.0));
     Ok(leases)
+}
+
+/// Whose leases are written to their end.
+pub(super) fn written(store: &Store) -> Result<Vec<String>> {
+    let names = entries(&store.leases())?.into_iter().filter_map(|name| name.into_string().ok());
+    let mut holders: Vec<String> = names.filter(|name| checked(name).is_ok()).collect();
+    holders.sort();
+    Ok(holders)
+}
+
+/// One lease; `None` if it is released.
+pub(super) fn read(store: &Store, holder: &str) -> Result<Option<Lease>> {
+    let path = store.leases().join(holder);
+    match record::read::<Lease>(&path)? {
+        Some(lease) if lease.version != VERSION => {
+            Err(StoreError::RecordVersion { path, version: lease.version, known: VERSION })
+        }
+        lease => Ok(lease),
+    }
 }
 
 fn checked(holder: &str) -> Result<&str> {

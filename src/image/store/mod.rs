@@ -9,7 +9,8 @@
 //!     fs/  layer.json
 //!   leases/<holder>             what a container uses
 //!   staging/                    what is being built or thrown away
-//!   lock  index.lock  layers.lock  collect-later
+//!   partial/<hex>               blobs that a pull has begun (see `partial.rs`)
+//!   lock  index.lock  layers.lock  slots.lock  collect-later
 //! ```
 //!
 //! Several processes use the store at once, and power can fail between any two steps:
@@ -34,25 +35,50 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 mod collect;
+mod compare;
 mod content;
+mod describe;
+mod df;
 mod error;
+mod fsck;
 mod import;
 mod index;
 mod layer;
 mod lease;
+mod partial;
+mod prune;
 mod record;
 mod remove;
+mod slots;
 mod staging;
 #[cfg(test)]
 mod tests;
 mod usage;
 
+pub use collect::{Object, Reason, User, Verdict, Verdicts};
 pub use content::BlobWriter;
+pub use df::{DiskUse, ImageUse, ObjectUse};
 pub use error::StoreError;
+pub use fsck::{Finding, Fsck, Holders, Outcome, Problem, Report, Subject};
 pub use import::Import;
+pub use index::TakenName;
 pub use layer::{Slot, StagingLayer};
+pub use partial::{Claim, PartialBlob};
+pub use prune::{Prune, Pruned};
 pub use remove::Removal;
+pub use slots::MachineSlot;
 pub use usage::Usage;
+
+/// What a container uses is kept here.
+const LEASES: &str = "leases";
+/// What pulls have begun is kept here.
+const PARTIAL: &str = "partial";
+/// Files of the root directory that are locked or looked for.
+const LOCKS: [&str; 5] = ["lock", "index.lock", "layers.lock", "slots.lock", "collect-later"];
+
+/// What the store has in its root directory; containers and volumes lie beside it.
+pub const ENTRIES: [&str; 10] =
+    ["content", "layers", LEASES, "staging", PARTIAL, LOCKS[0], LOCKS[1], LOCKS[2], LOCKS[3], LOCKS[4]];
 
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
@@ -90,6 +116,7 @@ impl Store {
         }
         index::init(&store)?;
         staging::sweep(&store)?;
+        partial::sweep(&store, partial::KEPT_FOR)?;
         Ok(store)
     }
 
@@ -215,7 +242,11 @@ impl Store {
     }
 
     fn leases(&self) -> PathBuf {
-        self.root.join("leases")
+        self.root.join(LEASES)
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.root.join(PARTIAL)
     }
 
     fn staging(&self) -> PathBuf {
@@ -236,11 +267,19 @@ impl Store {
 }
 
 fn private_dir(path: &Path) -> Result<()> {
-    Ok(DirBuilder::new()
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(SysError::io("mkdir", path.to_string_lossy()))?)
+        .map_err(SysError::io("mkdir", path.to_string_lossy()))?;
+    // What is synced below it is no use without it.
+    match path.parent() {
+        Some(parent) => fsync(&open_dir(parent)?, parent),
+        None => Ok(()),
+    }
 }
 
 fn open_dir(path: &Path) -> Result<File> {
@@ -251,10 +290,14 @@ fn fsync(file: &File, path: &Path) -> Result<()> {
     Ok(file.sync_all().map_err(SysError::io("fsync", path.to_string_lossy()))?)
 }
 
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    Ok(std::fs::rename(from, to)
+        .map_err(SysError::io("rename", format!("{} to {}", from.display(), to.display())))?)
+}
+
 /// Renames within the store and makes the new name durable.
 fn publish(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to)
-        .map_err(SysError::io("rename", format!("{} to {}", from.display(), to.display())))?;
+    rename(from, to)?;
     let parent = to.parent().unwrap_or(Path::new("."));
     fsync(&open_dir(parent)?, parent)
 }

@@ -1,10 +1,11 @@
 //! What is being built or thrown away, and how it is told from what a dead process left.
-use super::{Result, Store, entries, fsync, private_dir, publish};
+use super::collect::{self, Object, Reason, Verdict, Verdicts, Weigh};
+use super::{Result, Store, entries, fsync, publish, rename};
 use crate::sys::{SysError, tree};
 use std::ffi::OsStr;
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -88,7 +89,10 @@ impl StagingDir {
             if path.exists() {
                 continue;
             }
-            private_dir(&path)?;
+            DirBuilder::new()
+                .mode(0o700)
+                .create(&path)
+                .map_err(SysError::io("mkdir", path.to_string_lossy()))?;
             let dir = match File::open(&path) {
                 Ok(dir) => dir,
                 // A sweep was quicker.
@@ -134,28 +138,77 @@ impl Drop for StagingDir {
 /// Moves a directory of the store out of sight, then removes it: a crash leaves nothing half removed where
 /// somebody looks.
 pub(super) fn discard(store: &Store, path: &Path) -> Result<()> {
-    let trash = fresh(store, "trash");
-    publish(path, &trash)?;
-    remove(store, trash.file_name().unwrap_or_default())
+    discard_all(store, &[path.to_owned()])
+}
+
+/// The same for several directories, which may be many: all are out of sight before the first is removed.
+pub(super) fn discard_all(store: &Store, paths: &[PathBuf]) -> Result<()> {
+    let mut trash = Vec::new();
+    let mut parents: Vec<&Path> = Vec::new();
+    for path in paths {
+        let aside = fresh(store, "trash");
+        rename(path, &aside)?;
+        trash.push(aside);
+        if let Some(parent) = path.parent().filter(|parent| !parents.contains(parent)) {
+            parents.push(parent);
+        }
+    }
+    if trash.is_empty() {
+        return Ok(());
+    }
+    let staging = store.staging();
+    // Before the first file goes, because after a power failure the old name could lead to half a layer.
+    for dir in parents.into_iter().chain([staging.as_path()]) {
+        fsync(&super::open_dir(dir)?, dir)?;
+    }
+    trash.iter().try_for_each(|path| remove(store, path.file_name().unwrap_or_default()))
 }
 
 fn remove(store: &Store, name: &OsStr) -> Result<()> {
     let path = store.staging();
     let staging = File::open(&path).map_err(SysError::io("open", path.to_string_lossy()))?;
-    Ok(tree::remove(staging.as_fd(), Path::new(name))?)
+    Ok(tree::remove_with_threads(staging.as_fd(), Path::new(name))?)
 }
 
 /// Removes everything under `staging/` that nobody holds.
 pub(super) fn sweep(store: &Store) -> Result<()> {
     for name in entries(&store.staging())? {
-        let path = store.staging().join(&name);
-        let opened =
-            File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(&path);
-        // Gone, or nothing that the store makes.
-        let Ok(file) = opened else { continue };
-        if file.try_lock().is_ok() {
+        if is_abandoned(store, &name)?.is_some() {
             remove(store, &name)?;
         }
     }
     Ok(())
+}
+
+/// Some: nobody holds it, and nobody else can while the lock that is returned lives.
+fn is_abandoned(store: &Store, name: &OsStr) -> Result<Option<File>> {
+    let path = store.staging().join(name);
+    let opened = File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(&path);
+    // Gone, or nothing that the store makes.
+    let Ok(file) = opened else { return Ok(None) };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(SysError::io("flock", path.to_string_lossy())(error).into()),
+    }
+}
+
+/// Decides on everything under `staging/`, and removes what goes unless this is a dry run.
+pub(super) fn leftovers(store: &Store, dry_run: bool) -> Result<Verdicts> {
+    let mut verdicts = Verdicts::default();
+    for name in entries(&store.staging())? {
+        let Some(text) = name.to_str() else { continue };
+        let bytes = collect::weight(&store.staging(), text, Weigh::Yes)?;
+        let object = Object::Leftover(text.to_owned());
+        match is_abandoned(store, &name)? {
+            Some(_held) => {
+                if !dry_run {
+                    remove(store, &name)?;
+                }
+                verdicts.goes.push(Verdict { object, bytes, reason: Reason::Abandoned });
+            }
+            None => verdicts.stays.push(Verdict { object, bytes, reason: Reason::Importing }),
+        }
+    }
+    Ok(verdicts)
 }

@@ -5,6 +5,8 @@ use crate::image::unpack::testing::Tar;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 
+mod care;
+
 struct Bench {
     dir: tempfile::TempDir,
     store: Store,

@@ -1,8 +1,12 @@
 //! From a blob to its tar stream: gzip (RFC 1952), zstd (RFC 8878) or plain, bounded.
 use crate::error::{ErrorKind, Kind};
 use crate::image::manifest::Compression;
-use flate2::{Decompress, FlushDecompress, Status};
+use gzip::{Gzip, Inflate};
 use std::io::{self, BufRead, BufReader, Read};
+
+mod gzip;
+
+pub use gzip::GzipError;
 
 /// The largest window that a zstd frame may ask for: 2^27 bytes, what `zstd -d` takes without `--long=28`.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -17,7 +21,7 @@ pub enum DecodeError {
     #[error("layer blob is {found}, but its media type says {expected}")]
     Magic { expected: &'static str, found: &'static str },
     #[error("layer blob is damaged gzip data")]
-    Gzip(#[source] flate2::DecompressError),
+    Gzip(#[source] GzipError),
     #[error("layer blob ends inside of its compressed data")]
     Truncated,
     #[error("layer blob has garbage after its gzip data")]
@@ -86,7 +90,7 @@ pub struct Decoder<R: Read> {
 
 enum Codec<R: Read> {
     Plain(Input<R>),
-    Gzip { input: Input<R>, state: Decompress, in_member: bool },
+    Gzip { input: Input<R>, state: Gzip },
     Zstd(Box<zstd::stream::read::Decoder<'static, Input<R>>>),
 }
 
@@ -102,6 +106,15 @@ impl<R: Read> Decoder<R> {
     /// # Errors
     /// [`DecodeError::Magic`] unless the blob begins as `compression` must.
     pub fn new(blob: R, compression: Compression, growth: Growth) -> Result<Decoder<R>, DecodeError> {
+        Decoder::with(blob, compression, growth, gzip::fastest)
+    }
+
+    fn with(
+        blob: R,
+        compression: Compression,
+        growth: Growth,
+        inflate: impl FnOnce() -> Box<dyn Inflate>,
+    ) -> Result<Decoder<R>, DecodeError> {
         let (start, input) = Input::new(blob)?;
         let found = detect(&start);
         if found != compression {
@@ -109,7 +122,7 @@ impl<R: Read> Decoder<R> {
         }
         let codec = match compression {
             Compression::None => Codec::Plain(input),
-            Compression::Gzip => Codec::Gzip { input, state: Decompress::new_gzip(15), in_member: true },
+            Compression::Gzip => Codec::Gzip { input, state: Gzip::new(inflate()) },
             Compression::Zstd => {
                 let mut decoder =
                     zstd::stream::read::Decoder::with_buffer(input).map_err(DecodeError::Zstd)?;
@@ -126,9 +139,7 @@ impl<R: Read> Decoder<R> {
         while filled < buffer.len() {
             let count = match &mut self.codec {
                 Codec::Plain(input) => plain(input, &mut buffer[filled..])?,
-                Codec::Gzip { input, state, in_member } => {
-                    inflate(input, state, in_member, &mut buffer[filled..])?
-                }
+                Codec::Gzip { input, state } => inflate(input, state, &mut buffer[filled..])?,
                 Codec::Zstd(decoder) => match decoder.read(&mut buffer[filled..]) {
                     Ok(count) => count,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -170,38 +181,23 @@ fn plain<R: Read>(input: &mut Input<R>, buffer: &mut [u8]) -> Result<usize, Deco
 }
 
 /// Decompresses until there is some output; none means that the last member has ended.
-fn inflate<R: Read>(
-    input: &mut Input<R>,
-    state: &mut Decompress,
-    in_member: &mut bool,
-    buffer: &mut [u8],
-) -> Result<usize, DecodeError> {
+fn inflate<R: Read>(input: &mut Input<R>, state: &mut Gzip, buffer: &mut [u8]) -> Result<usize, DecodeError> {
     loop {
         let available = input.peek()?;
-        if !*in_member {
-            match available {
-                [] => return Ok(0),
-                [0x1f, ..] => {}
-                _ => return Err(DecodeError::Garbage),
-            }
-            *state = Decompress::new_gzip(15);
-            *in_member = true;
-        }
         let at_end = available.is_empty();
-        let (before_in, before_out) = (state.total_in(), state.total_out());
-        // It checks each member's checksum and length.
-        let status = state.decompress(available, buffer, FlushDecompress::None).map_err(DecodeError::Gzip)?;
-        // Both are at most the lengths of the slices.
-        let taken = usize::try_from(state.total_in() - before_in).unwrap_or(usize::MAX);
-        let given = usize::try_from(state.total_out() - before_out).unwrap_or(usize::MAX);
-        input.consume(taken);
-        if status == Status::StreamEnd {
-            *in_member = false;
-        } else if at_end && given == 0 {
-            return Err(DecodeError::Truncated);
+        if at_end && state.is_complete() {
+            return Ok(0);
         }
-        if given > 0 {
-            return Ok(given);
+        if state.is_garbage(available) {
+            return Err(DecodeError::Garbage);
+        }
+        let step = state.step(available, buffer).map_err(DecodeError::Gzip)?;
+        input.consume(step.taken);
+        if step.given > 0 {
+            return Ok(step.given);
+        }
+        if at_end && !step.ended {
+            return Err(DecodeError::Truncated);
         }
     }
 }

@@ -2,6 +2,7 @@
 use super::decode::DecodeError;
 use super::path::NameError;
 use super::tar::TarError;
+use super::worker::{Told, WorkerError};
 use super::xattr::AttributeError;
 use crate::error::{ErrorKind, Kind};
 use crate::sys::SysError;
@@ -25,6 +26,11 @@ pub enum UnpackError {
     NoSpace { available: u64 },
     #[error("cannot prepare the unpacking")]
     System(#[from] SysError),
+    /// What the unpacking process has said.
+    #[error(transparent)]
+    Told(Told),
+    #[error("cannot unpack in a process apart")]
+    Worker(#[from] WorkerError),
 }
 
 /// What is wrong with one entry.
@@ -71,6 +77,8 @@ impl Kind for UnpackError {
             UnpackError::Entry { source: EntryError::TooManyNames { .. }, .. } => ErrorKind::Exhausted,
             UnpackError::Entry { .. } => ErrorKind::Corrupt,
             UnpackError::TooManyEntries { .. } | UnpackError::NoSpace { .. } => ErrorKind::Exhausted,
+            UnpackError::Told(told) => told.kind(),
+            UnpackError::Worker(source) => source.kind(),
         }
     }
 }

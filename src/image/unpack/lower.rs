@@ -10,10 +10,10 @@ use super::path::LayerPath;
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Found<'a> {
+pub(in crate::image) struct Found<'a> {
     /// The root of the layer that has it.
     pub(super) layer: &'a File,
-    pub(super) stat: FileStat,
+    pub(in crate::image) stat: FileStat,
 }
 
 impl Found<'_> {
@@ -27,7 +27,10 @@ fn kind(stat: &FileStat) -> SFlag {
 }
 
 /// Looks `path` up in `lowers`, the roots of layers with the top one first, following no symbolic link.
-pub(super) fn find<'a>(lowers: &'a [File], path: &LayerPath) -> Result<Option<Found<'a>>, SysError> {
+pub(in crate::image) fn find<'a>(
+    lowers: &'a [File],
+    path: &LayerPath,
+) -> Result<Option<Found<'a>>, SysError> {
     for layer in lowers {
         match look(layer.as_fd(), path)? {
             Look::Here(stat) => return Ok(Some(Found { layer, stat })),

@@ -32,7 +32,7 @@ use std::path::Path;
 
 pub mod decode;
 mod error;
-mod lower;
+pub(in crate::image) mod lower;
 mod path;
 mod pax;
 mod pipeline;
@@ -43,6 +43,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tree;
+pub mod worker;
 mod xattr;
 
 pub use error::{EntryError, UnpackError};
@@ -74,7 +75,14 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Unpacked {
     diff_id: Digest,
-    tree: tree::Tree,
+    hands: Hands,
+}
+
+/// Who has made the tree and remembers it.
+#[derive(Debug)]
+enum Hands {
+    Ours(Box<tree::Tree>),
+    Worker(worker::Worker),
 }
 
 /// What a finished layer holds.
@@ -96,7 +104,7 @@ pub fn root(parent: &File, name: &str) -> Result<OwnedFd> {
     Ok(crate::sys::root::open_same_mount(parent.as_fd(), Path::new(name), flags)?)
 }
 
-/// Unpacks `blob` into the empty directory `root`.
+/// Unpacks `blob` into the empty directory `root`, in this process.
 ///
 /// Reads `blob` to its end unless it fails. After an error the directory holds a part of the layer; the
 /// caller removes it.
@@ -107,7 +115,40 @@ pub fn unpack(
     limits: &Limits,
 ) -> Result<Unpacked> {
     let (diff_id, tree) = pipeline::run(blob, compression, root, limits)?;
-    Ok(Unpacked { diff_id, tree })
+    Ok(Unpacked { diff_id, hands: Hands::Ours(Box::new(tree)) })
+}
+
+/// The same in a confined process of its own ([`worker`]). `below` is the directory that the layers below are in.
+pub fn unpack_apart(
+    blob: impl Read,
+    compression: Compression,
+    root: OwnedFd,
+    below: Option<&File>,
+    limits: &Limits,
+) -> Result<Unpacked> {
+    let (diff_id, worker) =
+        worker::pump(blob, |pipe| worker::Worker::start(&pipe, compression, &root, below, limits))?;
+    Ok(Unpacked { diff_id, hands: Hands::Worker(worker) })
+}
+
+/// The same of a blob that the process can read by itself: a file, or a pipe ([`pipe`]) that is written meanwhile.
+pub fn unpack_file_apart(
+    blob: OwnedFd,
+    compression: Compression,
+    root: OwnedFd,
+    below: Option<&File>,
+    limits: &Limits,
+) -> Result<Unpacked> {
+    let mut worker = worker::Worker::start(&blob, compression, &root, below, limits)?;
+    // So that whoever writes into a pipe is told when the worker is gone.
+    drop(blob);
+    let diff_id = worker.diff_id()?;
+    Ok(Unpacked { diff_id, hands: Hands::Worker(worker) })
+}
+
+/// A pipe for [`unpack_file_apart`]: the reading end and the writing end.
+pub fn pipe() -> std::result::Result<(OwnedFd, OwnedFd), SysError> {
+    worker::pipe()
 }
 
 impl Unpacked {
@@ -118,8 +159,28 @@ impl Unpacked {
 
     /// Completes the tree on top of `lowers`, the roots of the layers below that can be seen, the top one
     /// first.
-    pub fn settle(mut self, lowers: &[File]) -> Result<Summary> {
-        settle::settle(&mut self.tree, lowers)?;
-        Ok(self.tree.summary())
+    pub fn settle(self, lowers: &[File]) -> Result<Summary> {
+        match self.hands {
+            Hands::Worker(mut worker) => worker.settle(lowers),
+            Hands::Ours(_) => {
+                let mut warnings = Vec::new();
+                let summary = self.complete(lowers, &mut warnings);
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+                summary
+            }
+        }
+    }
+
+    /// The same, with the warnings for the caller.
+    fn complete(self, lowers: &[File], warnings: &mut Vec<String>) -> Result<Summary> {
+        match self.hands {
+            Hands::Worker(mut worker) => worker.settle(lowers),
+            Hands::Ours(mut tree) => {
+                settle::settle(&mut tree, lowers, warnings)?;
+                Ok(tree.summary())
+            }
+        }
     }
 }

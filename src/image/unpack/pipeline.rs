@@ -1,4 +1,4 @@
-//! Decompression, hashing and file creation at the same time.
+//! Decompression and hashing on one processor, the making of files on another.
 use super::decode::{DecodeError, Decoder};
 use super::tar::Parser;
 use super::tree::Tree;
@@ -9,16 +9,13 @@ use crate::sys::SysError;
 use nix::sched::CloneFlags;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-/// Bytes that go from thread to thread at once.
+/// Bytes that go from thread to thread at once: what was inflated is hashed while it is in the cache.
 const CHUNK: usize = 256 << 10;
-/// Chunks that wait for each of the two readers: with those in use at most 5 MiB for each layer.
-const WAITING: usize = 8;
-
-type Chunk = Arc<Vec<u8>>;
+/// Chunks that wait: with those in use at most 2 MiB for each layer.
+const WAITING: usize = 6;
 
 /// Unpacks into `root` and tells the digest of the tar stream.
 pub(super) fn run(
@@ -33,25 +30,22 @@ pub(super) fn run(
     growth.bytes = growth.bytes.min(available);
 
     thread::scope(|scope| {
-        let (to_hash, hash_chunks) = sync_channel(WAITING);
-        let (to_tree, tree_chunks) = sync_channel(WAITING);
+        let (to_tree, chunks) = sync_channel(WAITING);
         let (give_back, unused) = channel();
-        let recycle = give_back.clone();
-        let decoder = scope.spawn(move || {
-            let decoder = Decoder::new(blob, compression, growth)?;
-            decode(decoder, &unused, &to_hash, &to_tree)
-        });
-        let builder = scope.spawn(move || build(root, limits, &tree_chunks, &recycle));
-        let mut hasher = Hasher::new();
-        for chunk in hash_chunks {
-            hasher.update(&chunk);
-            give(&give_back, chunk);
-        }
-        let decoded = join(decoder);
-        let built = join(builder);
+        let builder = scope.spawn(move || build(root, limits, &chunks, &give_back));
+        let decoded =
+            Decoder::new(blob, compression, growth).and_then(|decoder| decode(decoder, &unused, to_tree));
+        let built = match builder.join() {
+            Ok(built) => built,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
         match decoded {
+            Ok(Some(digest)) => Ok((digest, built?)),
             // Nobody wanted more: the builder tells why.
-            Ok(Ending::Stopped | Ending::Complete) => Ok((hasher.finish(), built?)),
+            Ok(None) => match built {
+                Ok(_) => Err(UnpackError::Decode(DecodeError::Truncated)),
+                Err(error) => Err(error),
+            },
             // A builder that failed because the stream broke off is not the cause.
             Err(DecodeError::TooLarge { limit }) if limit == available => {
                 Err(UnpackError::NoSpace { available })
@@ -61,55 +55,35 @@ pub(super) fn run(
     })
 }
 
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    match thread.join() {
-        Ok(value) => value,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    Complete,
-    Stopped,
-}
-
+/// Returns the digest of the whole stream, or nothing when nobody wants the rest.
 fn decode<R: Read>(
     mut decoder: Decoder<R>,
     unused: &Receiver<Vec<u8>>,
-    to_hash: &SyncSender<Chunk>,
-    to_tree: &SyncSender<Chunk>,
-) -> std::result::Result<Ending, DecodeError> {
+    to_tree: SyncSender<Vec<u8>>,
+) -> std::result::Result<Option<Digest>, DecodeError> {
+    let mut hasher = Hasher::new();
     loop {
-        let mut buffer = unused.try_recv().unwrap_or_default();
+        let mut chunk = unused.try_recv().unwrap_or_default();
         // Zeroed once; after that it keeps its length.
-        buffer.resize(CHUNK, 0);
-        let filled = decoder.fill(&mut buffer)?;
+        chunk.resize(CHUNK, 0);
+        let filled = decoder.fill(&mut chunk)?;
         let last = filled < CHUNK;
-        buffer.truncate(filled);
-        let chunk = Arc::new(buffer);
-        if to_tree.send(Arc::clone(&chunk)).is_err() || to_hash.send(chunk).is_err() {
-            return Ok(Ending::Stopped);
+        chunk.truncate(filled);
+        hasher.update(&chunk);
+        if to_tree.send(chunk).is_err() {
+            return Ok(None);
         }
         if last {
-            return Ok(Ending::Complete);
+            return Ok(Some(hasher.finish()));
         }
-    }
-}
-
-/// Whoever drops a chunk last gives its buffer back.
-fn give(back: &Sender<Vec<u8>>, chunk: Chunk) {
-    if let Some(buffer) = Arc::into_inner(chunk) {
-        // The decoder has ended; the buffer is freed.
-        let _ = back.send(buffer);
     }
 }
 
 fn build(
     root: OwnedFd,
     limits: &Limits,
-    chunks: &Receiver<Chunk>,
-    recycle: &Sender<Vec<u8>>,
+    chunks: &Receiver<Vec<u8>>,
+    give_back: &Sender<Vec<u8>>,
 ) -> Result<Tree> {
     // Files get their final mode when they are created, so this thread needs its own umask, which is kept
     // with the working directory (clone(2), CLONE_FS).
@@ -122,7 +96,8 @@ fn build(
         while let Some(event) = parser.next(&mut input)? {
             tree.event(event)?;
         }
-        give(recycle, chunk);
+        // The decoder may have ended; the buffer is freed.
+        let _ = give_back.send(chunk);
     }
     parser.finish()?;
     tree.finish()?;

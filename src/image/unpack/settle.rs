@@ -13,8 +13,12 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsFd;
 
+/// More warnings of one layer help nobody.
+const WARNINGS_MAX: usize = 8;
+
 /// Completes `tree` on top of `lowers`, the roots of the layers below with the top one first.
-pub(super) fn settle(tree: &mut Tree, lowers: &[File]) -> Result<()> {
+/// `warnings` gets some words on what a user might not expect.
+pub(super) fn settle(tree: &mut Tree, lowers: &[File], warnings: &mut Vec<String>) -> Result<()> {
     let must_seal = tree.must_settle();
     let links = std::mem::take(&mut tree.links);
     let mut copies: HashMap<Vec<u8>, LayerPath> = HashMap::new();
@@ -35,7 +39,7 @@ pub(super) fn settle(tree: &mut Tree, lowers: &[File]) -> Result<()> {
     let implicit: Vec<Vec<u8>> =
         tree.dirs.iter().filter(|(_, dir)| dir.meta.is_none()).map(|(path, _)| path.clone()).collect();
     for path in implicit {
-        seal_implicit(tree, lowers, &path)
+        seal_implicit(tree, lowers, &path, warnings)
             .map_err(|source| UnpackError::Entry { path: show(&path), source: source.into() })?;
     }
     Ok(())
@@ -154,7 +158,12 @@ fn copy_up(
 }
 
 /// Metadata for a directory that the layer has no entry for.
-fn seal_implicit(tree: &Tree, lowers: &[File], path: &[u8]) -> std::result::Result<(), SysError> {
+fn seal_implicit(
+    tree: &Tree,
+    lowers: &[File],
+    path: &[u8],
+    warnings: &mut Vec<String>,
+) -> std::result::Result<(), SysError> {
     let path = LayerPath::part(path);
     let opaque = tree.dirs.get(path.bytes()).is_some_and(|dir| dir.opaque);
     let mut meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: Time::default(), xattrs: Vec::new() };
@@ -168,11 +177,11 @@ fn seal_implicit(tree: &Tree, lowers: &[File], path: &[u8]) -> std::result::Resu
             let dir =
                 File::from(lower::open(found.layer.as_fd(), &path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?);
             meta = meta_of(&found, &dir)?;
-        } else if found.kind() == SFlag::S_IFLNK {
-            tracing::warn!(
+        } else if found.kind() == SFlag::S_IFLNK && warnings.len() < WARNINGS_MAX {
+            warnings.push(format!(
                 "a layer replaces the symbolic link /{} of a layer below by a directory",
                 show(path.bytes())
-            );
+            ));
         }
     }
     tree.seal(path.bytes(), &meta, opaque)

@@ -2,9 +2,9 @@
 //!
 //! What plugins are given is kept before the first runs, so that it can be taken back by the same configuration
 //! whatever happens to the folder meanwhile.
-use super::program::Program;
 use super::state::{self, State};
 use super::{Address, Attachment, Cni, Dns, NetworkError, Port, Protocol, Request, ports};
+use crate::sys::program::Program;
 use crate::sys::{SysError, lock};
 use config::List;
 use serde::{Deserialize, Serialize};
@@ -186,7 +186,8 @@ impl Call<'_> {
             ("CNI_ARGS", self.arguments.to_owned()),
             ("CNI_PATH", folders.join(":")),
             ("PATH", PATH.to_owned()),
-        ];
+        ]
+        .map(|(name, value)| (name.into(), value.into()));
         let ended = Program {
             path: &path,
             arguments: &[],

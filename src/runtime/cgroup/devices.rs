@@ -296,11 +296,7 @@ fn grants(rule: &LinuxDeviceCgroup) -> bool {
     rule.allow() && rule.access().as_deref().and_then(Access::parse) == Some(Access::ALL)
 }
 
-/// Whether we are in a user namespace other than the initial one, which maps all ids onto themselves.
-pub(super) fn in_user_namespace() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
-}
+pub(super) use crate::sys::host::in_user_namespace;
 
 #[cfg(test)]
 mod tests;

@@ -2,15 +2,11 @@
 //! what a tmpfs with `tmpcopyup` and a fresh volume start with.
 use super::{Result, RootfsError};
 use crate::sys::root::open_same_mount;
-use crate::sys::{SysError, xattr};
+use crate::sys::{SysError, copy};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{
-    FileStat, Mode, SFlag, UtimensatFlags, fchmod, fstat, fstatat, mkdirat, mknodat, utimensat,
-};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -45,7 +41,7 @@ pub fn copy_up(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> std::result::R
             None => {
                 let Some(done) = stack.pop() else { break };
                 let stat = fstat(&done.source).map_err(failed("fstat", &done.name))?;
-                copy_attributes(done.source.as_fd(), done.target.as_fd(), &stat, &done.name)?;
+                copy::attributes(done.source.as_fd(), done.target.as_fd(), &stat, &done.name, |_| true)?;
             }
         }
     }
@@ -99,79 +95,11 @@ impl Level {
                 fstatat(&self.source, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed("fstatat", name))?;
             match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
                 SFlag::S_IFDIR => return Ok(Some(name.to_owned())),
-                SFlag::S_IFREG => self.copy_file(name)?,
-                SFlag::S_IFLNK => self.copy_link(name, &stat)?,
-                // A socket without its process is nothing; mknod would make a dead one.
-                SFlag::S_IFSOCK => {}
-                kind => self.copy_node(name, kind, &stat)?,
+                _ => copy::entry(self.source.as_fd(), self.target.as_fd(), name, &stat, |_| true)?,
             }
         }
         Ok(None)
     }
-
-    fn copy_file(&self, name: &CStr) -> std::result::Result<(), SysError> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let from = open(self.source.as_fd(), name, flags)?;
-        let stat = fstat(&from).map_err(failed("fstat", name))?;
-        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
-            return Err(failed("openat2", name)(Errno::EINVAL));
-        }
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let to = nix::fcntl::openat(&self.target, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(failed("openat", name))?;
-        let mut from = std::fs::File::from(from);
-        let mut to = std::fs::File::from(to);
-        // copy_file_range(2) or sendfile(2) where both file systems can.
-        std::io::copy(&mut from, &mut to).map_err(SysError::io("write", name.to_string_lossy()))?;
-        copy_attributes(from.as_fd(), to.as_fd(), &stat, name)
-    }
-
-    fn copy_link(&self, name: &CStr, stat: &FileStat) -> std::result::Result<(), SysError> {
-        let content = nix::fcntl::readlinkat(&self.source, name).map_err(failed("readlinkat", name))?;
-        symlinkat(content.as_os_str(), &self.target, name).map_err(failed("symlinkat", name))?;
-        self.copy_owner_and_times(name, stat)
-    }
-
-    fn copy_node(&self, name: &CStr, kind: SFlag, stat: &FileStat) -> std::result::Result<(), SysError> {
-        let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
-        mknodat(&self.target, name, kind, mode, stat.st_rdev).map_err(failed("mknodat", name))?;
-        self.copy_owner_and_times(name, stat)
-    }
-
-    fn copy_owner_and_times(&self, name: &CStr, stat: &FileStat) -> std::result::Result<(), SysError> {
-        let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        fchownat(&self.target, name, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)
-            .map_err(failed("fchownat", name))?;
-        let (access, modification) = times(stat);
-        utimensat(&self.target, name, &access, &modification, UtimensatFlags::NoFollowSymlink)
-            .map_err(failed("utimensat", name))
-    }
-}
-
-/// Owner before mode and capabilities, because chown(2) takes set-user-ID bits and capabilities away.
-fn copy_attributes(
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
-    stat: &FileStat,
-    name: &CStr,
-) -> std::result::Result<(), SysError> {
-    nix::unistd::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
-        .map_err(failed("fchown", name))?;
-    fchmod(to, Mode::from_bits_truncate(stat.st_mode & 0o7777)).map_err(failed("fchmod", name))?;
-    for attribute in xattr::list(from)? {
-        let Some(value) = xattr::get(from, &attribute)? else { continue };
-        match xattr::set(to, &attribute, &value) {
-            // A tmpfs has no user attributes before Linux 6.6; labels are the target's own.
-            Err(error) if matches!(error.errno, Errno::EOPNOTSUPP | Errno::EPERM) => {}
-            result => result?,
-        }
-    }
-    let (access, modification) = times(stat);
-    nix::sys::stat::futimens(to, &access, &modification).map_err(failed("futimens", name))
-}
-
-fn times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
-    (TimeSpec::new(stat.st_atime, stat.st_atime_nsec), TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec))
 }
 
 fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> std::result::Result<OwnedFd, SysError> {

@@ -59,3 +59,30 @@ fn depth_has_no_limit() {
     remove(open(dir.path()).as_fd(), Path::new("d")).unwrap();
     assert!(!dir.path().join("d").exists());
 }
+
+#[test]
+fn threads_remove_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = dir.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("kept"), b"x").unwrap();
+    for (breadth, depth) in [(300, 1), (3, 5), (1, 40), (0, 0)] {
+        let tree = dir.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        std::os::unix::fs::symlink(&outside, tree.join("link")).unwrap();
+        for branch in 0..breadth {
+            let mut path = tree.join(branch.to_string());
+            for level in 0..depth {
+                path.push(level.to_string());
+                std::fs::create_dir_all(&path).unwrap();
+                std::fs::write(path.join("file"), b"x").unwrap();
+                std::os::unix::fs::symlink(&outside, path.join("link")).unwrap();
+            }
+        }
+        remove_with_threads(open(dir.path()).as_fd(), Path::new("tree")).unwrap();
+        assert!(!tree.exists() && outside.join("kept").exists());
+    }
+    let top = open(dir.path());
+    assert_eq!(remove_with_threads(top.as_fd(), Path::new("outside/kept")).unwrap_err().errno, Errno::EINVAL);
+    remove_with_threads(top.as_fd(), Path::new("absent")).unwrap();
+}

@@ -15,8 +15,25 @@ fn decode(blob: &[u8], compression: Compression) -> Result<Vec<u8>, DecodeError>
     decode_within(blob, compression, Growth::default())
 }
 
-fn decode_within(blob: impl Read, compression: Compression, growth: Growth) -> Result<Vec<u8>, DecodeError> {
-    let mut decoder = Decoder::new(blob, compression, growth)?;
+/// With each inflate that there is, which must agree.
+fn decode_within(
+    blob: impl Read + Clone,
+    compression: Compression,
+    growth: Growth,
+) -> Result<Vec<u8>, DecodeError> {
+    let portable = || -> Box<dyn Inflate> { Box::new(gzip::Portable::new()) };
+    let second = drain(Decoder::with(blob.clone(), compression, growth, portable));
+    let first = drain(Decoder::with(blob, compression, growth, gzip::fastest));
+    match (&first, &second) {
+        (Ok(first), Ok(second)) => assert!(first == second),
+        (Err(first), Err(second)) => assert_eq!(first.to_string(), second.to_string()),
+        _ => panic!("{first:?}, {second:?}"),
+    }
+    first
+}
+
+fn drain(decoder: Result<Decoder<impl Read>, DecodeError>) -> Result<Vec<u8>, DecodeError> {
+    let mut decoder = decoder?;
     let (mut out, mut buffer) = (Vec::new(), vec![0; 1000]);
     loop {
         let count = decoder.fill(&mut buffer)?;
@@ -28,6 +45,7 @@ fn decode_within(blob: impl Read, compression: Compression, growth: Growth) -> R
 }
 
 /// Gives one byte at a time.
+#[derive(Clone)]
 struct Slow<'a>(&'a [u8]);
 
 impl Read for Slow<'_> {
@@ -86,6 +104,53 @@ fn row_38_members_and_garbage() {
     assert!(matches!(decode(&half, Compression::Gzip), Err(DecodeError::Truncated)));
     let one = [&gzip(b"one")[..], &b"\x1f"[..]].concat();
     assert!(matches!(decode(&one, Compression::Gzip), Err(DecodeError::Truncated)));
+}
+
+/// A member with all fields that a header may have.
+fn with_header(data: &[u8]) -> Vec<u8> {
+    let plain = gzip(data);
+    let mut blob = vec![0x1f, 0x8b, 8, 0b1_1111, 1, 2, 3, 4, 0, 3];
+    blob.extend_from_slice(&[3, 0, b'a', b'b', b'c']);
+    blob.extend_from_slice(b"name\0comment\0");
+    let mut crc = flate2::Crc::new();
+    crc.update(&blob);
+    blob.extend_from_slice(&crc.sum().to_le_bytes()[..2]);
+    blob.extend_from_slice(&plain[10..]);
+    blob
+}
+
+#[test]
+fn row_38_headers() {
+    let data = sample();
+    let blob = [with_header(&data), with_header(b""), with_header(b"end")].concat();
+    let want = [&data[..], b"end"].concat();
+    assert!(decode(&blob, Compression::Gzip).unwrap() == want);
+    assert!(decode_within(Slow(&blob), Compression::Gzip, Growth::default()).unwrap() == want);
+    let good = with_header(b"x");
+    // Every bit of the header but those of the magic number, which make it no gzip data at all.
+    for bit in 16..30 * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert!(decode(&bad, Compression::Gzip).is_err(), "bit {bit}");
+    }
+    let mut empty_extra = with_header(b"x")[..10].to_vec();
+    empty_extra[3] = 4;
+    empty_extra.extend_from_slice(&[0, 0]);
+    empty_extra.extend_from_slice(&gzip(b"x")[10..]);
+    assert_eq!(decode(&empty_extra, Compression::Gzip).unwrap(), b"x");
+}
+
+#[test]
+fn each_kind_of_block() {
+    for level in [0, 1, 6, 9] {
+        for data in [sample(), vec![7; 300_000], b"ab".repeat(100_000)] {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+            encoder.write_all(&data).unwrap();
+            let blob = encoder.finish().unwrap();
+            assert!(decode(&blob, Compression::Gzip).unwrap() == data, "{level}");
+            assert!(decode_within(Slow(&blob), Compression::Gzip, Growth::default()).unwrap() == data);
+        }
+    }
 }
 
 #[test]
@@ -149,10 +214,11 @@ fn row_37_bombs() {
 
 #[test]
 fn errors_of_the_blob_are_told_from_errors_in_it() {
-    struct Broken;
-    impl Read for Broken {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(io::Error::other("gone"))
+    #[derive(Clone)]
+    struct BreaksOff<'a>(&'a [u8]);
+    impl Read for BreaksOff<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() { Err(io::Error::other("gone")) } else { self.0.read(buffer) }
         }
     }
     let data = sample();
@@ -161,7 +227,7 @@ fn errors_of_the_blob_are_told_from_errors_in_it() {
         (gzip(&data), Compression::Gzip),
         (zstd(&data), Compression::Zstd),
     ] {
-        let error = decode_within(blob[..blob.len() / 2].chain(Broken), compression, Growth::default());
+        let error = decode_within(BreaksOff(&blob[..blob.len() / 2]), compression, Growth::default());
         assert!(matches!(error, Err(DecodeError::Read(_))), "{compression:?}: {error:?}");
     }
 }

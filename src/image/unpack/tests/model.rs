@@ -1,6 +1,7 @@
 //! Random layers against a model: what a tree is after entries, duplicates and whiteouts, and what overlayfs
 //! shows of a stack of such trees.
 use super::*;
+use crate::image::snapshot::{Driver, Stack};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -147,7 +148,7 @@ fn overlay(bench: &Bench) -> Option<BTreeMap<String, Node>> {
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
     let lowers: Vec<PathBuf> = bench.layers.iter().rev().cloned().collect();
-    let mount = crate::image::snapshot::overlay::mount_detached(&lowers, &upper, &work).ok()?;
+    let mount = Driver::Overlay.mount(&Stack { lowers: &lowers, upper: &upper, work: &work }).ok()?;
     Some(walk(Path::new(&format!("/proc/self/fd/{}/", mount.as_raw_fd()))))
 }
 

@@ -1,11 +1,12 @@
-//! Programs that networks need: nft and CNI plugins. What they write and how long they take is bounded.
-use super::NetworkError;
-use crate::sys::{SysError, pidfd};
+//! Programs that others wrote and that are asked for something: nft, CNI plugins, credential helpers. What they write
+//! and how long they take is bounded.
+use super::{SysError, pidfd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -16,37 +17,61 @@ use std::time::{Duration, Instant};
 /// What is kept of what a program says about its failure.
 const MAX_MESSAGES: usize = 16 * 1024;
 
+/// Why a program's answer did not come.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// It cannot be run or followed.
+    #[error(transparent)]
+    System(#[from] SysError),
+    /// It did not end in time and was killed.
+    #[error("{program} did not end within {seconds} s and was killed")]
+    Deadline {
+        /// Which.
+        program: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// It wrote more than it may.
+    #[error("{program} wrote more than {limit} bytes and was killed")]
+    TooMuchOutput {
+        /// Which.
+        program: String,
+        /// The limit.
+        limit: usize,
+    },
+}
+
 /// A program that is to be run.
 #[derive(Debug)]
-pub(super) struct Program<'a> {
+pub struct Program<'a> {
     /// The file.
-    pub(super) path: &'a Path,
+    pub path: &'a Path,
     /// Arguments.
-    pub(super) arguments: &'a [&'a str],
+    pub arguments: &'a [&'a str],
     /// All of its environment.
-    pub(super) environment: &'a [(&'a str, String)],
+    pub environment: &'a [(OsString, OsString)],
     /// Standard input.
-    pub(super) stdin: File,
+    pub stdin: File,
     /// Standard output; captured if absent.
-    pub(super) stdout: Option<File>,
+    pub stdout: Option<File>,
     /// After this its process group is killed.
-    pub(super) deadline: Duration,
+    pub deadline: Duration,
     /// It may write so many bytes to standard output.
-    pub(super) limit: usize,
+    pub limit: usize,
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) status: ExitStatus,
-    pub(super) stdout: Vec<u8>,
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
     /// The beginning of it.
-    pub(super) stderr: String,
+    pub stderr: String,
 }
 
 impl Program<'_> {
     /// Runs it to its end. What it leaves behind in the background is not waited for.
-    pub(super) fn run(self) -> Result<Ended, NetworkError> {
+    pub fn run(self) -> Result<Ended, ProgramError> {
         let name = self.path.display().to_string();
         let captures = self.stdout.is_none();
         let mut child = Command::new(self.path)
@@ -76,7 +101,7 @@ fn follow(
     name: &str,
     limit: Duration,
     captured: Option<usize>,
-) -> Result<(Vec<u8>, Vec<u8>), NetworkError> {
+) -> Result<(Vec<u8>, Vec<u8>), ProgramError> {
     let end = Instant::now() + limit;
     let process = pidfd::open(child.id().cast_signed())?;
     let mut stdout = Stream::new(child.stdout.take().map(OwnedFd::from))?;
@@ -84,7 +109,7 @@ fn follow(
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(NetworkError::Deadline { program: name.to_owned(), seconds: limit.as_secs() });
+            return Err(ProgramError::Deadline { program: name.to_owned(), seconds: limit.as_secs() });
         }
         let mut waited = vec![PollFd::new(process.as_fd(), PollFlags::POLLIN)];
         waited.extend(
@@ -103,7 +128,7 @@ fn follow(
         stderr.read(MAX_MESSAGES)?;
         if stdout.overflows {
             let limit = captured.unwrap_or(0);
-            return Err(NetworkError::TooMuchOutput { program: name.to_owned(), limit });
+            return Err(ProgramError::TooMuchOutput { program: name.to_owned(), limit });
         }
         if ended {
             return Ok((stdout.content, stderr.content));
@@ -119,7 +144,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(fd: Option<OwnedFd>) -> Result<Self, NetworkError> {
+    fn new(fd: Option<OwnedFd>) -> Result<Self, ProgramError> {
         if let Some(fd) = &fd {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(SysError::on("fcntl", "F_SETFL"))?;
         }
@@ -127,7 +152,7 @@ impl Stream {
     }
 
     /// Reads what is there; what is beyond `limit` is dropped.
-    fn read(&mut self, limit: usize) -> Result<(), NetworkError> {
+    fn read(&mut self, limit: usize) -> Result<(), ProgramError> {
         let Some(fd) = &self.fd else { return Ok(()) };
         let mut chunk = [0; 8192];
         // A writer that never stops must not keep us from looking at the clock.
@@ -155,11 +180,11 @@ impl Stream {
 mod tests {
     use super::*;
 
-    fn shell(script: &str, seconds: u64, limit: usize) -> Result<Ended, NetworkError> {
+    fn shell(script: &str, seconds: u64, limit: usize) -> Result<Ended, ProgramError> {
         Program {
             path: Path::new("/bin/sh"),
             arguments: &["-c", script],
-            environment: &[("A", "b".to_owned())],
+            environment: &[("A".into(), "b".into())],
             stdin: File::open("/dev/null").unwrap(),
             stdout: None,
             deadline: Duration::from_secs(seconds),
@@ -177,9 +202,9 @@ mod tests {
 
     #[test]
     fn too_much_output_and_too_long_a_time_end_it() {
-        assert!(matches!(shell("yes", 10, 1000), Err(NetworkError::TooMuchOutput { limit: 1000, .. })));
+        assert!(matches!(shell("yes", 10, 1000), Err(ProgramError::TooMuchOutput { limit: 1000, .. })));
         let begin = Instant::now();
-        assert!(matches!(shell("sleep 60 & sleep 60", 1, 1000), Err(NetworkError::Deadline { .. })));
+        assert!(matches!(shell("sleep 60 & sleep 60", 1, 1000), Err(ProgramError::Deadline { .. })));
         assert!(begin.elapsed() < Duration::from_secs(20));
     }
 

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod access;
+mod resume;
+
 struct World {
     dir: tempfile::TempDir,
     registry: DockerRegistry,
@@ -35,8 +38,29 @@ impl World {
     }
 
     fn corten(&self, root: &str, args: &[&str]) -> Outcome {
+        run(&mut self.command(root, args))
+    }
+
+    /// `corten` with a home of its own and no configuration of the host's.
+    fn command(&self, root: &str, args: &[&str]) -> Command {
         let mut command = Command::new(needs::corten());
-        run(command.arg("--root").arg(self.path(root)).args(args).env("HOME", self.dir.path()))
+        for name in ["REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME", "DOCKER_CONFIG", "HTTPS_PROXY", "NO_PROXY"] {
+            command.env_remove(name);
+        }
+        let conf = self.path("registries.conf");
+        if !conf.exists() {
+            std::fs::write(&conf, "").expect("registries.conf");
+        }
+        command.env("HOME", self.dir.path()).env("XDG_RUNTIME_DIR", self.path("run"));
+        command.env("CONTAINERS_REGISTRIES_CONF", conf).arg("--root").arg(self.path(root)).args(args);
+        command
+    }
+
+    /// Puts an image of these layers into the registry.
+    fn fill(&self, image: &Image, name: &str) {
+        let archive = self.path("image.tar");
+        std::fs::write(&archive, image.oci_archive("v")).expect("archive");
+        self.push(&[], &format!("oci-archive:{}:v", archive.display()), name);
     }
 
     /// Pulls into a new store and returns what `--format json` prints.
