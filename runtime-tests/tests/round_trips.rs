@@ -26,6 +26,9 @@ impl World {
         let fixture = Fixture::new();
         let policy = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
         fixture.file("policy.json", policy);
+        let (graph, run) = (fixture.path().join("graph"), fixture.path().join("graph-run"));
+        let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = {graph:?}\nrunroot = {run:?}\n");
+        fixture.file("storage.conf", storage);
         let world = Self { fixture };
         let archive = world.fixture.file("base.tar", Image::busybox().oci_archive("localhost/base:1"));
         world.corten("root", &["load", "-i", archive.to_str().unwrap()]).ok();
@@ -50,7 +53,7 @@ impl World {
     #[track_caller]
     fn corten(&self, root: &str, args: &[&str]) -> Outcome {
         let mut corten = Command::new(needs::corten());
-        corten.args(args).env("CORTEN_ROOT", self.path(root)).env("CORTEN_STATE", self.path("state"));
+        corten.args(args).env("CORTEN_ROOT", self.path(root)).env("CORTEN_STATE", self.path("run"));
         corten.env("CORTEN_TEST", self.fixture.token()).env("HOME", self.path(""));
         command::run(&mut corten)
     }
@@ -59,9 +62,16 @@ impl World {
     #[track_caller]
     fn tool(&self, name: &str, args: &[&str]) -> Outcome {
         let mut tool = Command::new(needs::program(name, name));
-        tool.args(["--root", &self.path("graph"), "--runroot", &self.path("run"), "--storage-driver", "vfs"]);
+        tool.args([
+            "--root",
+            &self.path("graph"),
+            "--runroot",
+            &self.path("graph-run"),
+            "--storage-driver",
+            "vfs",
+        ]);
         tool.args(args).env("CORTEN_TEST", self.fixture.token()).env("HOME", self.path(""));
-        tool.env("CONTAINERS_STORAGE_CONF", self.path("absent.conf")).env("TMPDIR", self.path(""));
+        tool.env("CONTAINERS_STORAGE_CONF", self.path("storage.conf")).env("TMPDIR", self.path(""));
         command::run_within(&mut tool, Duration::from_secs(100))
     }
 
@@ -93,8 +103,8 @@ fn skopeo_reads_and_writes() {
     for (kind, name) in [("oci-archive", "copy.tar"), ("oci", "copy")] {
         let to = format!("{kind}:{}:{IMAGE}", world.path(name));
         world.skopeo(&["copy", "--quiet", &source, &to]).ok();
-        world.corten(name, &["load", "-i", &world.path(name)]).ok();
-        assert_eq!(world.image(name, IMAGE), here, "{kind}");
+        world.corten(kind, &["load", "-i", &world.path(name)]).ok();
+        assert_eq!(world.image(kind, IMAGE), here, "{kind}");
     }
     // A docker archive keeps the ID.
     let docker = world.path("docker.tar");

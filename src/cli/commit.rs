@@ -1,12 +1,12 @@
 //! `corten commit`, `corten export` and `corten import`
 use super::Context;
 use super::archive::Archive;
+use super::limits::LimitArgs;
 use crate::engine::commit::{Commit, Pause};
 use crate::engine::timestamp::Timestamp;
 use crate::image::build::{self, Description, Import, Instruction};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::unpack::Limits;
 use anyhow::{Context as _, bail};
 use clap::{ArgAction, Args};
 use std::fs::File;
@@ -67,6 +67,8 @@ pub struct ImportArgs {
     /// What the file system is for, instead of this host
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// The archive; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -130,7 +132,7 @@ pub fn import(args: &ImportArgs, context: &Context) -> anyhow::Result<()> {
             platform: &platform,
             changes: &args.change,
             description: &description,
-            limits: Limits::default(),
+            limits: args.limits.limits(),
         },
     )?;
     writeln!(std::io::stdout(), "{}", image.id)?;

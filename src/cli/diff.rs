@@ -71,7 +71,7 @@ fn compare(store: &Store, old: &[Digest], new: &[Digest]) -> anyhow::Result<Vec<
     let open = |chain: &[Digest]| -> anyhow::Result<Stacked> {
         let dirs = store.stack(chain)?;
         let dirs = dirs.iter().map(|dir| File::open(dir).map(OwnedFd::from)).collect::<Result<_, _>>()?;
-        Ok(Stacked::new(dirs, Marks::Trusted))
+        Ok(Stacked::new(dirs, Marks::here()))
     };
     Ok(diff::compare(&open(old)?, &open(new)?)?)
 }

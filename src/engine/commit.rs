@@ -69,7 +69,7 @@ impl Engine {
         }
         let import = store.import()?;
         let limits = Limits { growth: of_own(store)?, ..Limits::default() };
-        let stacked = Stacked::new(vec![upper], Marks::Trusted);
+        let stacked = Stacked::new(vec![upper], Marks::here());
         let layer = NewLayer::pack(&import, limits.growth.bytes, |packer| {
             diff::write_layer(&stacked, &below, &MADE, packer).map(|(_, packer)| packer)
         })?;
@@ -92,7 +92,7 @@ impl Engine {
         let Layers { upper, below, driver, .. } = self.layers_of(store, record)?;
         let below = below.into_iter().map(OwnedFd::from);
         let stacked = match driver.upper() {
-            Upper::Layer => Stacked::new(std::iter::once(upper).chain(below).collect(), Marks::Trusted),
+            Upper::Layer => Stacked::new(std::iter::once(upper).chain(below).collect(), Marks::here()),
             Upper::Whole => Stacked::new(vec![upper], Marks::None),
         };
         let (written, mut out) = diff::write_tree(&stacked, out).map_err(BuildError::from)?;
@@ -104,9 +104,9 @@ impl Engine {
     pub fn changes(&self, store: &Store, record: &Record) -> Result<Vec<Change>, EngineError> {
         let Layers { upper, below, driver, .. } = self.layers_of(store, record)?;
         let changes = match driver.upper() {
-            Upper::Layer => diff::of_upper(&Stacked::new(vec![upper], Marks::Trusted), &below, &MADE),
+            Upper::Layer => diff::of_upper(&Stacked::new(vec![upper], Marks::here()), &below, &MADE),
             Upper::Whole => {
-                let below = Stacked::new(below.into_iter().map(OwnedFd::from).collect(), Marks::Trusted);
+                let below = Stacked::new(below.into_iter().map(OwnedFd::from).collect(), Marks::here());
                 diff::compare(&below, &Stacked::new(vec![upper], Marks::None)).map(|mut changes| {
                     changes.retain(|change| {
                         change.kind != ChangeKind::Added || !MADE.contains(&change.path.as_slice())

@@ -162,7 +162,13 @@ impl Draft {
         if history.is_null() {
             *history = json!([]);
         }
-        history.as_array_mut().ok_or(BuildError::Field { field: "history" })?.push(step.into());
+        let history = history.as_array_mut().ok_or(BuildError::Field { field: "history" })?;
+        // Each layer has a step, in order: of a layer below that has none nothing is known.
+        let with_layer = |step: &&Value| step.get("empty_layer").and_then(Value::as_bool) != Some(true);
+        let known = history.iter().filter(with_layer).count();
+        let below = self.diff_ids.len().saturating_sub(1);
+        history.extend((known..below).map(|_| json!({})));
+        history.push(step.into());
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Walking over stacked directories as overlayfs would show them, or over the top one alone.
 use super::{DiffError, Result, at, show};
+use crate::image::snapshot::overlay;
 use crate::sys::root::open_same_mount;
 use crate::sys::{self, SysError};
 use nix::dir::Dir;
@@ -29,6 +30,12 @@ pub enum Marks {
 }
 
 impl Marks {
+    /// What this process's own overlays are mounted with, and its layers unpacked for.
+    pub fn here() -> Marks {
+        let in_user_namespace = overlay::opaque_attribute() == c"user.overlay.opaque";
+        if in_user_namespace { Marks::User } else { Marks::Trusted }
+    }
+
     fn opaque(self) -> Option<&'static CStr> {
         match self {
             Marks::Trusted => Some(c"trusted.overlay.opaque"),
