@@ -179,11 +179,9 @@ fn confined_process() {
             format!("{}, {}", told(made.map_err(std::io::Error::from)), told(opened.map(drop)))
         }
         "mount" => {
-            let none: Option<&str> = None;
-            told(
-                nix::mount::mount(none, "/", none, nix::mount::MsFlags::MS_REMOUNT, none)
-                    .map_err(std::io::Error::from),
-            )
+            use crate::sys::mount::{Propagation, Scope, set_root_propagation};
+            let changed = set_root_propagation(Propagation::Private, Scope::Mount);
+            told(changed.map_err(|error| std::io::Error::from(error.errno)))
         }
         "signal" => {
             let parent = nix::unistd::getppid();
