@@ -9,6 +9,7 @@ use std::process::Command;
 
 mod access;
 mod resume;
+mod tokens;
 
 struct World {
     dir: tempfile::TempDir,

@@ -185,7 +185,7 @@ impl<'a> Work<'a> {
         loop {
             match self.import.take_blob(&digest, size).map_err(|source| self.blob_error(layer, source))? {
                 Claim::Whole => return Ok(None),
-                Claim::Held(blob) => return Ok(Some(blob)),
+                Claim::Held(blob) => return Ok(Some(*blob)),
                 Claim::Elsewhere { length } => {
                     self.options.progress.waiting(at, length);
                     self.pause(layer)?;

@@ -3,9 +3,9 @@ use super::credentials::{Credentials, Keyring};
 use super::endpoint::{Access, Endpoint};
 use super::error::Object;
 use super::http::Request;
-use super::origin::{Scheme, Url};
+use super::origin::Url;
 use super::registries::RegistriesError;
-use super::{Client, Origin, Result, lock};
+use super::{Client, Result, lock};
 use crate::image::reference::Reference;
 
 /// What a registry said to credentials.
@@ -27,21 +27,8 @@ impl Client {
         let access = Access { keyring: Keyring::Given(credentials), ..access.clone() };
         let client = Client::to(endpoint, registry.to_owned(), &access);
         let subject = client.subject(Object::Login);
-        client.origin(&subject)?;
-        let origin = lock(&client.origin).clone();
-        let origin = origin.unwrap_or_else(|| Origin::of_registry(registry, Scheme::Https));
-        let request = Request::get(subject.clone(), Url::new(&origin, "/v2/".to_owned()));
-        let mut failures = 0;
-        loop {
-            match client.authorized(&request) {
-                Ok(_) => break,
-                Err(error) if error.is_transient() && failures < client.patience.retries => {
-                    failures += 1;
-                    client.back_off(&error, failures)?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let url = Url::new(&client.origin(&subject)?, "/v2/".to_owned());
+        client.persistent(&Request::get(subject, url))?;
         let asked = lock(&client.authorization).is_some();
         Ok(if asked { Login::Accepted } else { Login::NotAsked })
     }

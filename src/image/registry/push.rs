@@ -236,7 +236,7 @@ impl Client {
     }
 
     /// Sends a request again while it fails in passing.
-    fn persistent(&self, request: &Request<'_>) -> Result<Response> {
+    pub(super) fn persistent(&self, request: &Request<'_>) -> Result<Response> {
         let mut failures = 0;
         loop {
             match self.authorized(request) {

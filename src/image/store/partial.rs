@@ -35,7 +35,7 @@ pub enum Claim {
     /// Another process or thread fetches it; it has so many bytes by now.
     Elsewhere { length: u64 },
     /// The caller fetches it; everybody else who wants it waits.
-    Held(PartialBlob),
+    Held(Box<PartialBlob>),
 }
 
 impl Import<'_> {
@@ -80,7 +80,8 @@ impl Import<'_> {
             }
             let target = store.blobs().join(digest.hex());
             let (digest, hasher) = (*digest, Hasher::new());
-            return Ok(Claim::Held(PartialBlob { file, path, target, hasher, digest, size, found }));
+            let blob = PartialBlob { file, path, target, hasher, digest, size, found };
+            return Ok(Claim::Held(Box::new(blob)));
         }
     }
 }
@@ -245,7 +246,7 @@ mod tests {
 
     fn held(taken: Claim) -> PartialBlob {
         match taken {
-            Claim::Held(blob) => blob,
+            Claim::Held(blob) => *blob,
             other => panic!("{other:?}"),
         }
     }

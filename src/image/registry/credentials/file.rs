@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(found("a.io"), super::super::Found::Credentials(Credentials::new("u2", "p")));
         assert_eq!(found("docker.io"), super::super::Found::Credentials(Credentials::new("hub", "p")));
         let erased = environment.erase("a.io").unwrap();
-        assert_eq!(erased.files, [path.clone()]);
+        assert_eq!(erased.files, std::slice::from_ref(&path));
         assert_eq!(environment.erase("a.io").unwrap(), Erased::default());
         assert_eq!(found("a.io"), super::super::Found::Nothing);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
