@@ -20,6 +20,14 @@ jq '.process.args = ["true"]' "$work/sleep.json" > "$work/bundle/config.json"
 # Where the program is linked: below are the headers, above the stack and what is mapped.
 trace() { "$work/step" "$work/trace-$1" 0x200000 0x4000000 "$oci" --root "$work/state" "${@:2}" </dev/null >/dev/null; }
 trace 1 run --bundle "$work/bundle" $id-run
+# Once more with a seccomp profile that has been compiled before.
+cp "$work/bundle/config.json" "$work/true.json"
+jq '.linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", architectures: ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], syscalls: [
+    {names: ["ptrace", "mount"], action: "SCMP_ACT_ERRNO", errnoRet: 1},
+    {names: ["personality"], action: "SCMP_ACT_ERRNO", args: [{index: 0, value: 8, op: "SCMP_CMP_EQ"}]}]}' \
+    "$work/true.json" > "$work/bundle/config.json"
+"$oci" --root "$work/state" run --bundle "$work/bundle" $id-compile </dev/null
+trace 6 run --bundle "$work/bundle" $id-filter
 cp "$work/sleep.json" "$work/bundle/config.json"
 "$oci" --root "$work/state" run --detach --bundle "$work/bundle" $id </dev/null >/dev/null 2>&1
 trace 2 exec $id true

@@ -31,7 +31,7 @@ count() {
 
 scripts/install-packages.sh gcc libc6-dev libseccomp-dev autoconf automake libtool make nasm binutils busybox-static podman buildah uidmap slirp4netns crun skopeo docker-registry \
     containerd docker.io runc strace procps \
-    umoci jq cpio qemu-system-x86 nftables iproute2 iptables containernetworking-plugins nginx-light apache2-utils \
+    umoci debootstrap e2fsprogs jq cpio qemu-system-x86 nftables iproute2 iptables containernetworking-plugins nginx-light apache2-utils \
     util-linux python3 python3-venv || exit 1
 command -v cargo >/dev/null || { echo "test: cargo is missing; see https://rustup.rs" >&2; exit 1; }
 
@@ -39,6 +39,7 @@ check "format" cargo fmt --all --check
 check "lints" cargo clippy --quiet --workspace --all-targets -- -D warnings
 count "unit tests" cargo test --quiet --package corten
 check "release build" scripts/release.sh
+check "a layer with Debian" scripts/debian-layer.sh
 check "crictl and critest" scripts/cri-tools.sh
 check "the aws command and boto3" scripts/aws-tools.sh
 count "tests on this machine" cargo test --quiet --package runtime-tests --no-fail-fast

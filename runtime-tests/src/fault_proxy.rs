@@ -200,7 +200,7 @@ fn edited(head: &str, fault: &Fault) -> String {
         let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
         let line = match (fault, name.as_str()) {
             (Fault::Length(length), "content-length") => format!("Content-Length: {length}"),
-            (Fault::OtherRange, "content-range") => "Content-Range: bytes 0-1/2".to_owned(),
+            (Fault::OtherRange, "content-range") => "Content-Range: bytes 0-1/*".to_owned(),
             _ => line.to_owned(),
         };
         text.push_str(&line);

@@ -142,7 +142,9 @@ fn names(image: &ImageUse) -> String {
 
 fn short(object: &Object) -> String {
     match object {
-        Object::Image(digest) | Object::Layer(digest) | Object::Blob(digest) => digest.hex()[..12].to_owned(),
+        Object::Image(digest) | Object::Layer(digest) | Object::Blob(digest) | Object::Download(digest) => {
+            digest.hex()[..12].to_owned()
+        }
         Object::Leftover(name) => name.clone(),
     }
 }

@@ -23,6 +23,7 @@ use super::start::{await_exec, log};
 use super::state::{ProcessId, State, StateDir, StateError, Status};
 use super::validate;
 use crate::error::{ErrorKind, Kind};
+use crate::sys::exe;
 use crate::sys::mount::change_root;
 use crate::sys::pty::Pty;
 use crate::sys::root::Root;
@@ -231,6 +232,7 @@ fn converse(
         Ok(notify::send(listener, state, Status::Running, child.pid, fd).map_err(CreateError::from)?)
     };
     plan.security.limits.apply_from_runtime(child.pid).map_err(CreateError::from)?;
+    exe::let_go();
     loop {
         match child.channel.receive::<ToParent>().map_err(LaunchError::System)? {
             None => return Err(LaunchError::Vanished { hint: "" }.into()),

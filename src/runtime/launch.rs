@@ -21,7 +21,7 @@ use super::protocol::{Channel, Failure, ToChild, ToParent};
 use super::security::{SecurityError, rlimits};
 use crate::error::{ErrorKind, Kind};
 use crate::sys::process::{Clone3, Exit, Forked, clone3, exit_now, set_parent_death_signal, setns, wait};
-use crate::sys::{SysError, pidfd, socket};
+use crate::sys::{SysError, exe, pidfd, socket};
 
 /// Why no process could be made.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +150,8 @@ pub fn launch(target: &Target<'_>) -> Result<Side, LaunchError> {
     {
         Forked::Child => {
             drop(ours);
+            // Before the runtime lets go of it, because the last one waits.
+            exe::let_go();
             let entered =
                 if staged { stage(target, &joins, &theirs) } else { arrive(target, &joins, &theirs) };
             match entered {

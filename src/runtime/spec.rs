@@ -102,7 +102,9 @@ fn read(path: &Path) -> Result<Vec<u8>, SpecError> {
         let path = path.into();
         if missing { SpecError::Missing { path, source } } else { SpecError::Read { path, source } }
     })?;
-    let mut bytes = Vec::with_capacity(16 * 1024);
+    // As long as the file says, and a byte to find its end with: a buffer that grows is copied, in pages that are new.
+    let length = file.metadata().map_or(0, |status| status.len().min(MAX_SIZE));
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0).max(4 * 1024) + 1);
     file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_SIZE {
         return Err(SpecError::TooLarge { path: path.into() });

@@ -2,6 +2,7 @@
 //!
 //! The rules are runc's (libcontainer/configs/validate, libcontainer/specconv) and the runtime
 //! specification's. Each message names the field.
+use super::rootless::mapping::LINES_MAX;
 use crate::error::{ErrorKind, Kind};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
 use std::collections::HashMap;
@@ -239,8 +240,7 @@ fn check_mappings(linux: &Linux, namespaces: &Namespaces) -> Result<(), Validate
         if mappings.is_empty() && namespaces.is_new(LinuxNamespaceType::User) {
             return Err(value(field, "a new user namespace needs mappings"));
         }
-        // Linux 4.15 takes up to 340 lines (user_namespaces(7)).
-        if mappings.len() > 340 {
+        if mappings.len() > LINES_MAX {
             return Err(value(field, "has more than 340 entries"));
         }
         for (index, mapping) in mappings.iter().enumerate() {

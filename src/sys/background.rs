@@ -70,6 +70,8 @@ fn reset_signals() -> Result<(), SysError> {
 /// have left pipes open in us that somebody waits for the end of. For a process that neither uses nor drops
 /// the owners of what it closes.
 pub fn close_others(first: RawFd, keep: &[BorrowedFd<'_>]) -> Result<(), SysError> {
+    // Its owner is no caller's to give up.
+    super::exe::let_go();
     let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd >= first).collect();
     kept.sort_unstable();
     let mut from = first;

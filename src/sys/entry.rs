@@ -5,6 +5,8 @@
 //! the same system calls that `seal` makes. It is only quicker: `seal` still looks, and does what did not
 //! succeed here.
 //!
+//! The descriptor of the mount stays open over the second start: [`let_go`](super::exe::let_go) closes it.
+//!
 //! Nothing of libc works yet (no thread-local storage, and memcpy is not resolved): the code below makes raw
 //! system calls and reads bytes one by one.
 use std::arch::{asm, naked_asm};
@@ -103,9 +105,7 @@ fn seal(args: *const *const u8, env: *const *const u8) {
     // SAFETY: the kernel filled it, which it said with 0.
     let writable = known && unsafe { (*status.as_ptr()).f_flags } & 1 == 0;
     if writable {
-        let flags = libc::OPEN_TREE_CLONE as usize
-            | libc::O_CLOEXEC.cast_unsigned() as usize
-            | libc::AT_EMPTY_PATH.cast_unsigned() as usize;
+        let flags = libc::OPEN_TREE_CLONE as usize | libc::AT_EMPTY_PATH.cast_unsigned() as usize;
         let tree = call(libc::SYS_open_tree, [exe, empty, flags, 0, 0]);
         if tree >= 0 {
             let tree = tree.cast_unsigned();

@@ -6,12 +6,13 @@
 //! which nobody can write; where the caller may not mount, from a sealed copy in memory.
 use std::ffi::CString;
 use std::io::Seek;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::SysError;
@@ -19,13 +20,20 @@ use super::process::fexecve;
 
 const SELF_EXE: &str = "/proc/self/exe";
 
+/// The mount that this process was started from, where [`entry`](super::entry) left it open.
+static MOUNT: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
 /// Returns when this process runs from a file that a container cannot change; else starts it again from
 /// one, with the same arguments and environment.
 pub fn seal() -> Result<(), SysError> {
     let exe = open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(SysError::on("open", SELF_EXE))?;
     let flags = fstatvfs(&exe).map_err(SysError::on("fstatvfs", SELF_EXE))?.flags();
-    if flags.contains(FsFlags::ST_RDONLY) || is_sealed_memory() {
+    if flags.contains(FsFlags::ST_RDONLY) {
+        adopt(&exe);
+        return Ok(());
+    }
+    if is_sealed_memory() {
         return Ok(());
     }
     let sealed = match read_only_mount(&exe) {
@@ -41,6 +49,43 @@ pub fn seal() -> Result<(), SysError> {
         })
         .collect();
     Err(fexecve(&sealed, &args, &env))
+}
+
+/// Closes the mount that this process was started from. Its namespace ends with the last such descriptor, and that
+/// waits for an RCU grace period, some 60 µs: call it where there is nothing to do but to wait for another process.
+/// A process that is forked off has a copy, and calls it, too: first, so that it is not the last.
+pub fn let_go() {
+    *MOUNT.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// Takes over the descriptor through which this process was started (execveat(2) makes a name of it), if it is
+/// that of our executable and would otherwise be inherited by whatever we start.
+fn adopt(exe: &OwnedFd) {
+    // SAFETY: the kernel gives every program AT_EXECFN (getauxval(3)), a C string that lives as long as the process.
+    let name = unsafe {
+        let name = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        if name.is_null() {
+            return;
+        }
+        std::ffi::CStr::from_ptr(name)
+    };
+    let number = name.to_str().ok().and_then(|name| name.strip_prefix("/dev/fd/")?.parse::<i32>().ok());
+    let Some(number) = number.filter(|number| *number > 2 && super::process::is_inherited(*number)) else {
+        return;
+    };
+    // SAFETY: the descriptor is open (checked above) and stays so during this call: there is no other thread yet.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let same = |one: nix::sys::stat::FileStat, other: nix::sys::stat::FileStat| {
+        (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    };
+    if !fstat(borrowed).is_ok_and(|mount| fstat(exe).is_ok_and(|exe| same(mount, exe)))
+        || fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_err()
+    {
+        return;
+    }
+    // SAFETY: nobody else knows of it: the first start of this program left it for the second one.
+    let mount = unsafe { OwnedFd::from_raw_fd(number) };
+    *MOUNT.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount);
 }
 
 fn c_string(text: std::ffi::OsString) -> Option<CString> {

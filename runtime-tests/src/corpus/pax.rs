@@ -74,6 +74,12 @@ fn records(corpus: &mut Corpus) {
     ] {
         corpus.refuse(label, raw(body), length);
     }
+    let padded = Tar::new()
+        .bytes(Header::new(b'x', "extension", 10).sum())
+        .bytes(b"10 path=x\n9 size=1\n")
+        .bytes(vec![0; 493])
+        .node(b'0', "a");
+    corpus.refuse("records in the padding", padded, &["is padded with data"]);
     corpus.refuse("no equals sign", raw(b"8 pathx\n"), &["no key or no value"]);
     corpus.refuse("no key", raw(b"5 =x\n"), &["no key or no value"]);
     corpus.refuse("NUL in the key", raw(&record("pa\0th", b"x")), &["no key or no value"]);

@@ -68,21 +68,22 @@ struct Entry {
     name: &'static str,
     suits: fn(&Case) -> bool,
     arguments: fn(&Bench, &Case) -> Vec<String>,
-    /// Its errors name the layer by its digest in the manifest, or else by its diffID.
-    by_digest: bool,
+    /// How its errors name the layer: `import` has but the one that it was given.
+    layer: fn(&Case) -> Option<String>,
 }
 
 const ENTRIES: &[Entry] = &[
-    Entry { name: "pull", suits: |_| true, arguments: pull, by_digest: true },
-    Entry { name: "load of an OCI archive", suits: |_| true, arguments: load_oci, by_digest: false },
+    Entry { name: "pull", suits: |_| true, arguments: pull, layer: |case| Some(digest(&case.blob)) },
+    Entry { name: "load", suits: |_| true, arguments: load_oci, layer: by_diff_id },
     Entry {
         name: "load of a Docker archive",
         suits: is_for_docker,
         arguments: load_docker,
-        by_digest: false,
+        layer: by_diff_id,
     },
+    Entry { name: "import", suits: is_for_import, arguments: import, layer: |_| None },
     // The same as before: the verdict is the same each time.
-    Entry { name: "load, again", suits: |_| true, arguments: load_oci, by_digest: false },
+    Entry { name: "load, again", suits: |_| true, arguments: load_oci, layer: by_diff_id },
 ];
 
 fn pull(bench: &Bench, case: &Case) -> Vec<String> {
@@ -106,6 +107,19 @@ fn load_oci(bench: &Bench, case: &Case) -> Vec<String> {
 
 fn load_docker(bench: &Bench, case: &Case) -> Vec<String> {
     vec!["load".to_owned(), "--input".to_owned(), bench.store.file("archive", &case.docker_archive())]
+}
+
+fn import(bench: &Bench, case: &Case) -> Vec<String> {
+    vec!["import".to_owned(), bench.store.file("archive", &case.blob)]
+}
+
+fn by_diff_id(case: &Case) -> Option<String> {
+    Some(case.diff_id.clone())
+}
+
+/// It makes an image of one layer, with a manifest and a configuration of its own.
+fn is_for_import(case: &Case) -> bool {
+    case.below.is_empty() && case.lie.is_none() && case.family != "media_type_and_magic"
 }
 
 /// A Docker archive has no media types, no sizes and no digests of blobs.
@@ -180,8 +194,8 @@ fn judge(
             if let Some(missing) = words.iter().find(|word| !stderr.contains(*word)) {
                 return Err(format!("{missing:?} is not in: {stderr}"));
             }
-            let name = if entry.by_digest { digest(&case.blob) } else { case.diff_id.clone() };
-            if case.lie.is_none() && !stderr.contains(&name) {
+            let name = (entry.layer)(case).filter(|name| case.lie.is_none() && !stderr.contains(name));
+            if let Some(name) = name {
                 return Err(format!("the layer {name} is not named: {stderr}"));
             }
         }

@@ -255,7 +255,8 @@ fn what_corten_accepts_others_read_as_the_same() {
             continue;
         }
         if ours != with_times_of(python, &ours) {
-            failures.push(format!("{name}: corten reads {ours}\n  Python reads {python}"));
+            let bytes = stream.escape_ascii().to_string().replace("\\x00", "");
+            failures.push(format!("{name}: corten reads {ours}\n  Python reads {python}\n  of {bytes}"));
         }
         if let Some(theirs) = against_tar(&store, stream, &entries) {
             failures.push(format!("{name}: corten reads {ours}\n  tar lists {theirs}"));

@@ -95,7 +95,15 @@ fn by_tar(store: &Store, layers: &[Vec<u8>]) -> Tree {
             }
         }
         let mut tar = Command::new("tar");
-        tar.args(["-xpf", &archive, "--xattrs", "--xattrs-include=*", "--numeric-owner", "--same-owner"]);
+        tar.args([
+            "-xpf",
+            &archive,
+            "--xattrs",
+            "--xattrs-include=*",
+            "--numeric-owner",
+            "--same-owner",
+            "--delay-directory-restore",
+        ]);
         tar.args(["--exclude=.wh.*", "-C"]).arg(&root);
         run_within(&mut tar, needs::stretched(Duration::from_secs(120))).ok();
     }

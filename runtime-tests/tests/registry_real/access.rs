@@ -1,7 +1,7 @@
 //! Who is asked, and what proves who we are: TLS, credentials, tokens, helpers, registries.conf and proxies.
 use super::*;
 use runtime_tests::fault_proxy::{ConnectProxy, Fault, FaultProxy};
-use runtime_tests::registry::{Answer, Asked, Registry};
+use runtime_tests::registry::{Answer, Asked, Registry, blob_path, site, with_manifest};
 use runtime_tests::terminal::OnTerminal;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -474,4 +474,35 @@ fn registries_elsewhere_are_reached_through_a_proxy() {
         .ok();
     assert_eq!(proxy.asked().len(), count);
     pull(&[("HTTPS_PROXY", "ftp://x".to_owned())], "third", &reference).exits(125).says("HTTPS_PROXY");
+}
+
+#[test]
+fn foreign_layers_come_from_elsewhere_on_request() {
+    let (world, authority, registry) = encrypted("", "");
+    let blobs = image("corten").blobs();
+    let layer = blobs.blobs[0].0.clone();
+    let manifest = |url: String| {
+        let foreign = with_manifest(blobs.clone(), |manifest| {
+            let layer = &mut manifest["layers"][0];
+            layer["mediaType"] = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip".into();
+            layer["urls"] = json!(["https://localhost:1/gone", url]);
+        });
+        let mut site = site("t/app", "v", &foreign);
+        site.remove(&blob_path("t/app", &foreign, 0));
+        Registry::serving(site)
+    };
+    let place = format!("localhost:{}/v2/t/app/blobs/{layer}", registry.address().port());
+    let pull = |root: &str, args: &[&str], from: &Registry| {
+        let reference = format!("{}/t/app:v", from.address());
+        let mut command = world.command(root, &[&["pull"], args, &[reference.as_str()]].concat());
+        run(command.env("SSL_CERT_FILE", authority.file("ca.crt")))
+    };
+    let encrypted = manifest(format!("https://{place}"));
+    let error = pull("root", &[], &encrypted).exits(125).stderr;
+    assert!(error.contains("is foreign") && error.contains("--foreign-layers"), "{error}");
+    pull("root", &["--foreign-layers"], &encrypted).ok();
+    assert_eq!(unpacked(&world.path("root")), ["corten", "word 12000"]);
+    let clear = manifest(format!("http://{place}"));
+    let error = pull("other", &["--foreign-layers"], &clear).exits(125).stderr;
+    assert!(error.contains("is not encrypted") && error.contains("does not have it"), "{error}");
 }

@@ -104,19 +104,18 @@ Commands:
   help        show the commands, or the flags of one command";
 
 impl Globals {
-    /// The global options before the verb. Without one there is nothing to parse, and building a parser takes
-    /// as long as reading config.json.
+    /// The global options before the verb. Those that engines pass are read here: building a parser takes as long as
+    /// reading config.json.
     fn parse_words(words: &[OsString]) -> Result<Parsed<Globals>, Failure> {
-        match words.first() {
-            Some(verb) if !verb.as_encoded_bytes().starts_with(b"-") => {
-                Ok(Parsed::Words(Globals::without_options(words.to_vec())))
-            }
-            _ => parse::<Globals>(words, Flags::Lead),
+        match Globals::usual(words) {
+            Some(globals) => Ok(Parsed::Words(globals)),
+            None => parse::<Globals>(words, Flags::Lead),
         }
     }
 
-    fn without_options(rest: Vec<OsString>) -> Globals {
-        Globals {
+    /// `None` for anything but long options as `--help` shows them, followed by a verb.
+    fn usual(words: &[OsString]) -> Option<Globals> {
+        let mut globals = Globals {
             debug: false,
             log: None,
             log_format: "text".into(),
@@ -126,7 +125,35 @@ impl Globals {
             cgroup_manager: None,
             rootless: "auto".into(),
             version: false,
-            rest,
+            rest: Vec::new(),
+        };
+        let mut rest = words.iter();
+        loop {
+            let before = rest.as_slice();
+            let word = rest.next()?;
+            if !word.as_encoded_bytes().starts_with(b"-") {
+                globals.rest = before.to_vec();
+                return Some(globals);
+            }
+            let (name, value) = match word.to_str()?.strip_prefix("--")?.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (&word.to_str()?[2..], None),
+            };
+            match (name, value) {
+                ("debug", None) => globals.debug = true,
+                ("systemd-cgroup", None) => globals.systemd_cgroup = true,
+                ("log" | "log-format" | "root" | "cgroup-manager" | "rootless", _) => {
+                    let value = value.or_else(|| rest.next()?.to_str())?.to_owned();
+                    match name {
+                        "log" => globals.log = Some(value.into()),
+                        "log-format" => globals.log_format = value,
+                        "root" => globals.root = Some(value.into()),
+                        "cgroup-manager" => globals.cgroup_manager = Some(value),
+                        _ => globals.rootless = value,
+                    }
+                }
+                _ => return None,
+            }
         }
     }
 }
@@ -342,11 +369,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_without_options_mean_what_the_parser_makes_of_them() {
-        let words: Vec<OsString> = vec!["run".into(), "--bundle".into(), "/b".into(), "id".into()];
-        let Ok(Parsed::Words(parsed)) = parse::<Globals>(&words, Flags::Lead) else {
-            panic!("words without options were refused");
-        };
-        assert_eq!(parsed, Globals::without_options(words));
+    fn usual_words_mean_what_the_parser_makes_of_them() {
+        for line in [
+            "run --bundle /b id",
+            "--root /r --log /l --log-format json create --bundle /b id",
+            "--root=/r --log= --systemd-cgroup --debug delete --force id",
+            "--rootless=true --cgroup-manager systemd --root /a --root /b state -- id",
+            "--root --debug list",
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let Ok(Parsed::Words(parsed)) = parse::<Globals>(&words, Flags::Lead) else {
+                panic!("{line} was refused");
+            };
+            assert_eq!(Globals::usual(&words), Some(parsed), "{line}");
+        }
+        for line in [
+            "--version",
+            "-v",
+            "-root /r run x",
+            "--debug=true run x",
+            "--nope run x",
+            "--root",
+            "--",
+            "- run",
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(Globals::usual(&words), None, "{line}");
+        }
     }
 }

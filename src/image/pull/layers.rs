@@ -240,7 +240,7 @@ impl<'a> Work<'a> {
     ) -> Result<()> {
         let Descriptor { digest, size, .. } = layer.descriptor;
         let found = blob.found();
-        let mut out = Out { writer, spare: Vec::new() };
+        let mut out = Out { writer, gave_up: false, spare: Vec::new() };
         if found > 0 {
             self.options.progress.resumed(at, found);
             self.pass_found(layer, &mut blob, &mut out)?;
@@ -268,7 +268,8 @@ impl<'a> Work<'a> {
             let failed =
                 |source| PullError::Write { reference: Box::new(self.reference.clone()), digest, source };
             blob.write_all(&chunk).map_err(failed)?;
-            if !out.pass(chunk) && size - seen > EXPLAIN_MAX {
+            out.pass(chunk);
+            if out.gave_up && size - seen > EXPLAIN_MAX {
                 // Unpacking has failed. Perhaps only because of what was here before.
                 self.damaged.fetch_or(found > 0, Ordering::Relaxed);
                 return blob.discard().map_err(|source| self.blob_error(layer, source));
@@ -300,7 +301,6 @@ impl<'a> Work<'a> {
                 return Ok(());
             }
             chunk.truncate(count);
-            // Whether anybody still unpacks shows when new bytes come.
             out.pass(chunk);
         }
     }
@@ -326,6 +326,8 @@ impl<'a> Work<'a> {
 struct Out {
     /// Whoever unpacks them; gone when unpacking has failed.
     writer: Option<pipe::Writer>,
+    /// Unpacking has failed.
+    gave_up: bool,
     /// The buffer that is used again where nobody unpacks.
     spare: Vec<u8>,
 }
@@ -341,16 +343,16 @@ impl Out {
         chunk
     }
 
-    /// Passes a chunk on; `false` if whoever unpacked has given up.
-    fn pass(&mut self, chunk: Vec<u8>) -> bool {
-        let Some(writer) = &self.writer else {
-            self.spare = chunk;
-            return true;
-        };
-        let passed = writer.send(chunk);
-        if !passed {
-            self.writer = None;
+    /// Passes a chunk on.
+    fn pass(&mut self, chunk: Vec<u8>) {
+        match &self.writer {
+            None => self.spare = chunk,
+            Some(writer) => {
+                if !writer.send(chunk) {
+                    self.writer = None;
+                    self.gave_up = true;
+                }
+            }
         }
-        passed
     }
 }

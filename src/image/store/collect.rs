@@ -58,6 +58,8 @@ pub enum Object {
     Layer(Digest),
     /// A manifest, a configuration or a packed layer.
     Blob(Digest),
+    /// The first bytes of a blob that a pull has begun.
+    Download(Digest),
     /// A file or directory of `staging/`, by its name there.
     Leftover(String),
 }
@@ -68,6 +70,7 @@ impl std::fmt::Display for Object {
             Object::Image(digest) => write!(f, "image {digest}"),
             Object::Layer(digest) => write!(f, "layer {digest}"),
             Object::Blob(digest) => write!(f, "blob {digest}"),
+            Object::Download(digest) => write!(f, "download {digest}"),
             Object::Leftover(name) => write!(f, "leftover {name}"),
         }
     }
@@ -115,6 +118,8 @@ pub enum Reason {
     Unreachable,
     /// It goes: whoever made it is gone.
     Abandoned,
+    /// It goes: a pull was broken off, and the next will have to begin anew.
+    Interrupted,
     /// It stays: it has names, and only images without one were to go.
     Named { names: Vec<String> },
     /// It stays: the filter keeps what was made later.
@@ -131,6 +136,7 @@ impl std::fmt::Display for Reason {
             Reason::Dangling => f.write_str("dangling: it has no name, and no container uses it"),
             Reason::Unused { names } => write!(f, "no container uses it; it was named {}", names.join(", ")),
             Reason::Unreachable => f.write_str("no image and no container uses it"),
+            Reason::Interrupted => f.write_str("a pull of it was broken off"),
             Reason::Abandoned => f.write_str("the process that made it is gone"),
             Reason::Named { names } => write!(f, "it is named {}", names.join(", ")),
             Reason::Newer => f.write_str("it was made later than the filter says"),
@@ -297,7 +303,7 @@ pub(super) fn carry_out(store: &Store, _exclusive: &File, verdicts: &Verdicts) -
                 std::fs::remove_file(&path).map_err(SysError::io("unlink", path.to_string_lossy()))?;
             }
             Object::Layer(chain_id) => layers.push(store.layer_dir(chain_id)),
-            Object::Image(_) | Object::Leftover(_) => {}
+            Object::Image(_) | Object::Download(_) | Object::Leftover(_) => {}
         }
     }
     staging::discard_all(store, &layers)?;

@@ -79,7 +79,7 @@ impl Store {
         let blobs = weigh(self.blobs(), &live.blobs, Object::Blob)?;
         let layers = weigh(self.layers(), &live.layers, Object::Layer)?;
         let mut verdicts = staging::leftovers(self, true)?;
-        verdicts.append(partial::leftovers(self, true)?);
+        verdicts.append(partial::verdicts(self, true)?);
         let staged = |verdict: Verdict, reclaimable| ObjectUse {
             object: verdict.object,
             bytes: verdict.bytes,

@@ -15,14 +15,14 @@
 //! What is there says nothing about what it should be: whoever goes on hashes it again, and only the digest of the whole
 //! decides. They are under their own directory because everything under `staging/` that nobody holds is swept.
 use super::collect::{self, Object, Reason, Verdict, Verdicts, Weigh};
-use super::{Import, PARTIAL, Result, Store, StoreError, entries, fsync, private_dir, publish};
+use super::{Import, Result, Store, StoreError, entries, fsync, private_dir, publish};
 use crate::image::digest::{Digest, Hasher};
 use crate::sys::SysError;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// What nobody went on with for so long is not kept.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -197,45 +197,44 @@ impl Drop for PartialBlob {
 pub(super) fn sweep(store: &Store, age: Duration) -> Result<()> {
     for name in entries(&store.partial())? {
         let path = store.partial().join(&name);
-        let Some(file) = abandoned(&path)? else { continue };
-        let meta = file.metadata().map_err(SysError::io("fstat", path.to_string_lossy()))?;
-        let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        // A time in the future is no old one.
-        if modified.elapsed().is_ok_and(|elapsed| elapsed >= age) {
+        if let Some(file) = idle(&path)?
+            // A time in the future is no old one.
+            && file.metadata().and_then(|meta| meta.modified()).is_ok_and(|time| {
+                time.elapsed().is_ok_and(|elapsed| elapsed >= age)
+            })
+        {
             std::fs::remove_file(&path).map_err(SysError::io("unlink", path.to_string_lossy()))?;
         }
     }
     Ok(())
 }
 
-/// Decides on everything that pulls have begun, and removes what nobody fetches unless this is a dry run.
-pub(super) fn leftovers(store: &Store, dry_run: bool) -> Result<Verdicts> {
+/// What nobody fetches now; nobody can while the lock that is returned lives.
+fn idle(path: &Path) -> Result<Option<File>> {
+    let opened = File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(path);
+    // Gone, or nothing that the store makes.
+    let Ok(file) = opened else { return Ok(None) };
+    Ok(if file.try_lock().is_ok() && is_at(&file, path)? { Some(file) } else { None })
+}
+
+/// Decides on every blob that a pull has begun, and removes what goes unless this is a dry run.
+pub(super) fn verdicts(store: &Store, dry_run: bool) -> Result<Verdicts> {
     let mut verdicts = Verdicts::default();
-    for name in entries(&store.partial())? {
-        let Some(text) = name.to_str() else { continue };
-        let path = store.partial().join(&name);
-        let bytes = collect::weight(&store.partial(), text, Weigh::Yes)?;
-        let object = Object::Leftover(format!("{PARTIAL}/{text}"));
-        match abandoned(&path)? {
+    for digest in collect::digests(&store.partial())? {
+        let path = store.partial().join(digest.hex());
+        let bytes = collect::weight(&store.partial(), &digest.hex(), Weigh::Yes)?;
+        let object = Object::Download(digest);
+        match idle(&path)? {
             Some(_held) => {
                 if !dry_run {
                     std::fs::remove_file(&path).map_err(SysError::io("unlink", path.to_string_lossy()))?;
                 }
-                verdicts.goes.push(Verdict { object, bytes, reason: Reason::Abandoned });
+                verdicts.goes.push(Verdict { object, bytes, reason: Reason::Interrupted });
             }
             None => verdicts.stays.push(Verdict { object, bytes, reason: Reason::Importing }),
         }
     }
     Ok(verdicts)
-}
-
-/// Some: nobody fetches it, and nobody can begin to while the lock that is returned lives.
-fn abandoned(path: &Path) -> Result<Option<File>> {
-    let opened = File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(path);
-    // Gone, or nothing that the store makes.
-    let Ok(file) = opened else { return Ok(None) };
-    let mine = file.try_lock().is_ok() && is_at(&file, path)?;
-    Ok(mine.then_some(file))
 }
 
 #[cfg(test)]
@@ -260,6 +259,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
         Bench { _dir: dir, store }
+    }
+
+    fn count(bench: &Bench) -> usize {
+        entries(&bench.store.partial()).unwrap().len()
     }
 
     fn take(import: &Import<'_>) -> Claim {
@@ -332,31 +335,13 @@ mod tests {
         let import = bench.store.import().unwrap();
         let mut blob = held(take(&import));
         blob.write_all(&BYTES[..10]).unwrap();
-        let kept = || entries(&bench.store.partial()).unwrap().len();
         sweep(&bench.store, Duration::ZERO).unwrap();
-        assert_eq!(kept(), 1, "it is held");
+        assert_eq!(count(&bench), 1, "it is held");
         drop(blob);
         sweep(&bench.store, Duration::from_secs(3600)).unwrap();
-        assert_eq!(kept(), 1, "it is young");
+        assert_eq!(count(&bench), 1, "it is young");
         sweep(&bench.store, Duration::ZERO).unwrap();
-        assert_eq!(kept(), 0);
-    }
-
-    #[test]
-    fn prune_and_df_know_them() {
-        let bench = bench();
-        let import = bench.store.import().unwrap();
-        let mut blob = held(take(&import));
-        blob.write_all(&BYTES[..10]).unwrap();
-        let reasons = |dry_run| {
-            let verdicts = leftovers(&bench.store, dry_run).unwrap();
-            (verdicts.goes.len(), verdicts.stays.len())
-        };
-        assert_eq!(reasons(false), (0, 1));
-        drop(blob);
-        assert_eq!(reasons(true), (1, 0));
-        assert_eq!(bench.store.disk_use().unwrap().staging.len(), 1);
-        assert_eq!(reasons(false), (1, 0));
-        assert_eq!(reasons(false), (0, 0));
+        assert_eq!(count(&bench), 0);
+        assert!(entries(&bench.store.partial()).unwrap().is_empty());
     }
 }

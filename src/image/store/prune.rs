@@ -64,7 +64,7 @@ impl Store {
                 }
                 verdicts.append(judged);
                 verdicts.append(staging::leftovers(self, prune.dry_run)?);
-                verdicts.append(partial::leftovers(self, prune.dry_run)?);
+                verdicts.append(partial::verdicts(self, prune.dry_run)?);
             }
             None => {
                 if !prune.dry_run {

@@ -1,4 +1,5 @@
 //! What the layers below have at a path, as overlayfs would show it.
+use crate::image::snapshot::overlay::opaque_attribute;
 use crate::sys::{self, SysError};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
@@ -71,7 +72,7 @@ fn look(layer: BorrowedFd<'_>, path: &LayerPath) -> Result<Look, SysError> {
 
 fn is_opaque(layer: BorrowedFd<'_>, path: &LayerPath) -> Result<bool, SysError> {
     let dir = open(layer, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-    Ok(sys::xattr::get(&dir, c"trusted.overlay.opaque")?.is_some_and(|value| value == b"y"))
+    Ok(sys::xattr::get(&dir, opaque_attribute())?.is_some_and(|value| value == b"y"))
 }
 
 /// Opens what one layer has at `path`.

@@ -45,6 +45,8 @@ pub enum TarError {
     ExtensionTooLarge { size: u64, limit: u64 },
     #[error("extended header at byte {at} of the tar stream follows another one for the same entry")]
     ExtensionConflict { at: u64 },
+    #[error("extended header that ends at byte {at} of the tar stream is padded with data")]
+    ExtensionPadding { at: u64 },
     #[error("extended header is followed by no entry")]
     ExtensionAlone,
     #[error("extended header is malformed")]
@@ -175,6 +177,10 @@ impl Parser {
                     let Some(mut body) = self.collect(input, size.next_multiple_of(BLOCK)) else {
                         return Ok(None);
                     };
+                    // Python's tarfile reads records there.
+                    if body[size..].iter().any(|&byte| byte != 0) {
+                        return Err(TarError::ExtensionPadding { at: self.position });
+                    }
                     body.truncate(size);
                     self.state = State::Header;
                     self.extension(kind, body)?;

@@ -6,6 +6,7 @@
 use super::path::{LayerPath, Meaning, meaning};
 use super::tar::{self, Event, Kind, Time, show};
 use super::{EntryError, Limits, Result, Summary, UnpackError, xattr};
+use crate::image::snapshot::overlay::opaque_attribute;
 use crate::sys::{self, SysError};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
@@ -439,7 +440,7 @@ impl Tree {
             OFlag::O_RDONLY | OFlag::O_DIRECTORY,
         )?);
         if opaque && !path.is_root() {
-            sys::xattr::set(&dir, c"trusted.overlay.opaque", b"y")?;
+            sys::xattr::set(&dir, opaque_attribute(), b"y")?;
         }
         self.set_meta(&dir, meta, 0o755)
     }

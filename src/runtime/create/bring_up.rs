@@ -14,7 +14,7 @@ use crate::runtime::protocol::{ToChild, ToParent};
 use crate::runtime::start::log;
 use crate::runtime::state::{ProcessId, Status};
 use crate::sys::appear::appear;
-use crate::sys::socket;
+use crate::sys::{exe, socket};
 
 /// From the birth of init to the point where it is ready; gives its terminal.
 pub(super) fn bring_up(
@@ -29,6 +29,7 @@ pub(super) fn bring_up(
     adopt(half, plan, child)?;
     cgroup.restrict_devices(resources, request.rootless)?;
     half.dir()?.write_config(&request.spec)?;
+    exe::let_go();
     if plan.start == StartMode::OnCall {
         let console = converse(half, plan, request, child)?;
         tell_callers(request, child)?;

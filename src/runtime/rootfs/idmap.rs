@@ -76,8 +76,7 @@ pub(super) fn plan(mount: &Mount, options: &MountOptions, own: Option<&Mappings>
         (true, None) if uids.is_empty() || gids.is_empty() => {
             return invalid("uidMappings and gidMappings must be given together");
         }
-        // Linux 4.15 takes up to 340 lines (user_namespaces(7)).
-        (true, None) if uids.len().max(gids.len()) > 340 => {
+        (true, None) if uids.len().max(gids.len()) > mapping::LINES_MAX => {
             return invalid("uidMappings or gidMappings has more than 340 entries");
         }
         (true, None) => {

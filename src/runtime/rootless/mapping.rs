@@ -18,6 +18,8 @@ use crate::error::{ErrorKind, Kind};
 use crate::runtime::hooks;
 use crate::sys::SysError;
 
+/// How many lines a map may have (since Linux 4.15; user_namespaces(7)).
+pub const LINES_MAX: usize = 340;
 /// A helper looks names up, perhaps over a network; longer than this it hangs.
 const HELPER_SECONDS: i64 = 30;
 /// Where helpers are when the environment has no `PATH`.

@@ -1,6 +1,6 @@
 //! A container's directory under the state root: its record and what lies beside it.
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -122,9 +122,15 @@ impl StateDir {
         self.write_file(INIT, &self.to_json(&init, INIT)?)
     }
 
-    /// Keeps the configuration for exec.
+    /// Keeps the configuration for exec. A part at a time, because a buffer for all of it would be in pages that the
+    /// new process shares and that are copied then.
     pub fn write_config(&self, spec: &Spec) -> Result<(), StateError> {
-        self.write_file(CONFIG, &self.to_json(spec, CONFIG)?)
+        let mut writer = BufWriter::with_capacity(8 * 1024, self.create_file(CONFIG)?);
+        serde_json::to_writer(&mut writer, spec)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writer.flush())
+            .map_err(SysError::io("write", CONFIG))
+            .map_err(Self::io(&self.id))
     }
 
     fn to_json(&self, value: &impl Serialize, file: &'static str) -> Result<Vec<u8>, StateError> {
@@ -132,11 +138,18 @@ impl StateDir {
     }
 
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        self.create_file(name)?
+            .write_all(bytes)
+            .map_err(SysError::io("write", name))
+            .map_err(Self::io(&self.id))
+    }
+
+    fn create_file(&self, name: &str) -> Result<File, StateError> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = openat(self.as_dir(), name, flags, Mode::from_bits_truncate(0o600))
+        openat(self.as_dir(), name, flags, Mode::from_bits_truncate(0o600))
+            .map(File::from)
             .map_err(SysError::on("openat", name))
-            .map_err(Self::io(&self.id))?;
-        File::from(fd).write_all(bytes).map_err(SysError::io("write", name)).map_err(Self::io(&self.id))
+            .map_err(Self::io(&self.id))
     }
 
     /// Removes the start socket; whether it was there.

@@ -1,10 +1,19 @@
 //! Unpacked layers against their blobs.
 use super::{Check, Outcome, Problem, Subject, Wanted, holders};
+use crate::error::{ErrorKind, Kind};
 use crate::image::digest::Digest;
 use crate::image::store::layer::{FS, Record};
 use crate::image::store::{Object, Result, StoreError, collect, compare, lease, open_dir, staging};
 use crate::image::unpack::Limits;
+use crate::image::unpack::decode::Growth;
 use std::collections::BTreeMap;
+
+/// The layer was unpacked once, under whatever limits it was pulled with; its digest has not changed since.
+const LIMITS: Limits = Limits {
+    growth: Growth { bytes: u64::MAX, ratio: u64::MAX, free: u64::MAX },
+    entries: u64::MAX,
+    names: u64::MAX,
+};
 
 impl Check<'_> {
     /// Every layer: first those that images lead to, from the bottom up, because one is completed by what the
@@ -67,13 +76,16 @@ impl Check<'_> {
         };
         let staging = self.import.layer_again(&wanted.diff_ids, at)?;
         let again = staging
-            .unpack(self.store.open_blob(&digest)?, compression, &Limits::default())
+            .unpack_file(self.store.open_blob(&digest)?.into(), compression, &LIMITS)
             .and_then(|unpacked| staging.complete(unpacked));
         let again = match again {
             Ok(again) => again,
-            Err(error @ StoreError::System(_)) => return Err(error),
             // The blob is what its name says, but not what the configuration says of it.
-            Err(error) => return Ok(Some((Problem::Damaged(error), Outcome::Lost))),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                return Ok(Some((Problem::Damaged(error), Outcome::Lost)));
+            }
+            // No room, for one.
+            Err(error) => return Err(error),
         };
         let problem = match recorded {
             Some(problem) => problem,

@@ -1,5 +1,6 @@
 //! The confined side.
 use super::{FDS_MAX, Reply, Request, WorkerError, confine, hear, say};
+use crate::image::snapshot::overlay::opaque_attribute;
 use crate::image::unpack::{Limits, Result, UnpackError, decode, unpack};
 use crate::sys::{SysError, process};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,6 +26,8 @@ pub fn main() -> ExitCode {
 
 /// Gives up what is not needed, and begins to watch the parent.
 fn confined(root: OwnedFd, below: Option<OwnedFd>) -> std::result::Result<OwnedFd, WorkerError> {
+    // Answered once, while there is a /proc and the user namespace is still the caller's.
+    let _ = opaque_attribute();
     let root = confine::confine(root, below.as_ref())?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let socket = socket.map_err(SysError::io("fcntl", "F_DUPFD_CLOEXEC")).map_err(WorkerError::Talk)?;

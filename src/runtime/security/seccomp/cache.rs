@@ -16,12 +16,12 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use oci_spec::runtime::LinuxSeccomp;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 /// Changes whenever the same profile compiles to another program.
-const FORM: &str = concat!("corten seccomp 5 ", env!("CARGO_PKG_VERSION"), " ");
+const FORM: &str = concat!("corten seccomp 6 ", env!("CARGO_PKG_VERSION"), " ");
 /// Bytes of a digest.
 const DIGEST: usize = 32;
 /// Profiles are few: the default one for each set of capabilities in use. With more than these all are forgotten.
@@ -34,6 +34,20 @@ pub(super) struct Slot {
     name: String,
 }
 
+/// Hashes what is written to it: the text of a profile is long, and needed for nothing else.
+struct Hashing<'a>(&'a mut Sha256);
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Slot {
     /// The place for a profile; `None` if it cannot be named.
     pub(super) fn of(directory: &Path, profile: &LinuxSeccomp) -> Option<Slot> {
@@ -43,7 +57,10 @@ impl Slot {
         hash.update(FORM);
         hash.update(format!("{}.{}.{} ", library.major, library.minor, library.micro));
         hash.update(format!("{} {:?} ", std::env::consts::ARCH, host.release()));
-        hash.update(serde_json::to_vec(profile).ok()?);
+        let mut text = BufWriter::with_capacity(1024, Hashing(&mut hash));
+        serde_json::to_writer(&mut text, profile).ok()?;
+        text.flush().ok()?;
+        drop(text);
         let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Some(Slot { directory: directory.into(), name })
     }

@@ -169,42 +169,103 @@ fn outcome(program: &[Instruction], arch: u32, number: u32) -> Option<Outcome> {
     }
 }
 
+/// The most ranges of a part. A condition has one byte for each of its distances, and a part has at most one
+/// instruction for each range and one for each of their outcomes.
+const PART: usize = 128;
+/// With no more ranges than these, comparing with one after the other takes fewer instructions than halving: a condition
+/// of which one side is the next instruction is one instruction to the kernel, any other is two.
+const CHAIN: usize = 6;
+
+/// Where a condition leads.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    /// To the next instruction.
+    Next,
+    /// To the node at this place of its part.
+    Node(usize),
+    Outcome(Outcome),
+}
+
+/// `if number >= first: goto holds; goto fails`
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    first: u32,
+    holds: Target,
+    fails: Target,
+}
+
 /// The part of one architecture.
 fn body(ranges: &[Range]) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     if ranges.len() > 1 {
         pieces.push(Piece::New(op(LOAD, OFFSET_NR, 0, 0)));
     }
-    pieces.extend(tree(ranges)?);
+    pieces.extend(parts(ranges)?);
     Some(pieces)
 }
 
-/// ```text
-/// if number >= FIRST OF THE UPPER HALF: goto upper
-/// lower half
-/// upper: upper half
-/// ```
-fn tree(ranges: &[Range]) -> Option<Vec<Piece>> {
-    let (lower, upper) = match ranges {
-        [] => return None,
-        [Range { outcome: Outcome::Answer(answer), .. }] => {
-            return Some(vec![Piece::New(op(RETURN, *answer, 0, 0))]);
-        }
-        [Range { outcome: Outcome::GoOn(place), .. }] => return Some(vec![Piece::ToOld(*place)]),
-        more => more.split_at(more.len() / 2),
-    };
-    let first = upper.first()?.first;
-    let (lower, upper) = (tree(lower)?, tree(upper)?);
-    let mut pieces = Vec::with_capacity(lower.len() + upper.len() + 2);
-    match u8::try_from(lower.len()) {
-        Ok(over) => pieces.push(Piece::New(op(JUMP_GREATER_OR_EQUAL, first, over, 0))),
-        // A condition has one byte for its distance.
-        Err(_) => pieces
-            .extend([Piece::New(op(JUMP_GREATER_OR_EQUAL, first, 0, 1)), Piece::New(jump(lower.len())?)]),
+/// Parts that are short enough for the distances of conditions.
+fn parts(ranges: &[Range]) -> Option<Vec<Piece>> {
+    if ranges.len() <= PART {
+        return part(ranges);
     }
+    let (lower, upper) = ranges.split_at(ranges.len() / 2);
+    let first = upper.first()?.first;
+    let lower = parts(lower)?;
+    let mut pieces = vec![Piece::New(op(JUMP_GREATER_OR_EQUAL, first, 0, 1)), Piece::New(jump(lower.len())?)];
     pieces.extend(lower);
-    pieces.extend(upper);
+    pieces.extend(parts(upper)?);
     Some(pieces)
+}
+
+/// Conditions, and behind them each outcome once.
+fn part(ranges: &[Range]) -> Option<Vec<Piece>> {
+    let mut nodes = Vec::with_capacity(ranges.len());
+    tree(ranges, &mut nodes)?;
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for range in ranges {
+        if !outcomes.contains(&range.outcome) {
+            outcomes.push(range.outcome);
+        }
+    }
+    let distance = |from: usize, target: Target| {
+        let place = match target {
+            Target::Next => from + 1,
+            Target::Node(place) => place,
+            Target::Outcome(wanted) => {
+                nodes.len() + outcomes.iter().position(|outcome| *outcome == wanted)?
+            }
+        };
+        u8::try_from(place.checked_sub(from + 1)?).ok()
+    };
+    let mut pieces = Vec::with_capacity(nodes.len() + outcomes.len());
+    for (at, node) in nodes.iter().enumerate() {
+        let (holds, fails) = (distance(at, node.holds)?, distance(at, node.fails)?);
+        pieces.push(Piece::New(op(JUMP_GREATER_OR_EQUAL, node.first, holds, fails)));
+    }
+    pieces.extend(outcomes.into_iter().map(|outcome| match outcome {
+        Outcome::Answer(answer) => Piece::New(op(RETURN, answer, 0, 0)),
+        Outcome::GoOn(place) => Piece::ToOld(place),
+    }));
+    Some(pieces)
+}
+
+/// Halves the ranges until there are few, and goes through those from the top down.
+fn tree(ranges: &[Range], nodes: &mut Vec<Node>) -> Option<()> {
+    if ranges.len() > CHAIN {
+        let (lower, upper) = ranges.split_at(ranges.len() / 2);
+        let at = nodes.len();
+        nodes.push(Node { first: upper.first()?.first, holds: Target::Next, fails: Target::Next });
+        tree(lower, nodes)?;
+        nodes[at].holds = Target::Node(nodes.len());
+        return tree(upper, nodes);
+    }
+    let (lowest, above) = ranges.split_first()?;
+    for (left, range) in above.iter().enumerate().rev() {
+        let fails = if left == 0 { Target::Outcome(lowest.outcome) } else { Target::Next };
+        nodes.push(Node { first: range.first, holds: Target::Outcome(range.outcome), fails });
+    }
+    Some(())
 }
 
 /// Puts behind the new instructions those of the old ones that they lead to, in their order: distances between them only
