@@ -267,17 +267,22 @@ fn a_registry_takes_it_and_gives_it_to_all() {
     assert_eq!(seen[0]["Digest"], here.0);
     world.corten("second", &["pull", &format!("{}/other/app:2", registry.address())]).ok();
     let back = world.image("second", &format!("{}/other/app:2", registry.address()));
-    assert_eq!((back.0, back.1), (here.0.clone(), here.1));
+    assert_eq!((&back.0, &back.1), (&here.0, &here.1));
 
     let wrong = format!("{}/trip/app@sha256:{}", registry.address(), "0".repeat(64));
     world.corten("root", &["push", IMAGE, &wrong]).exits(125).says("has the digest");
     world.corten("root", &["push", IMAGE, "oci:/tmp/x"]).exits(125).says("corten save");
     world.corten("root", &["push", "localhost/absent", &name]).exits(125);
-    // What podman pushes comes back the same.
+    // What others push comes back: podman writes a manifest of its own, skopeo copies it.
     let by_podman = format!("{}/podman/app:1", registry.address());
     world
         .tool("podman", &["push", "--tls-verify=false", "--signature-policy", &policy, &name, &by_podman])
         .ok();
     world.corten("third", &["pull", &by_podman]).ok();
-    assert_eq!(world.image("third", &by_podman).0, here.0);
+    assert_eq!(world.image("third", &by_podman).1, here.1);
+    let by_skopeo = format!("{}/skopeo/app:1", registry.address());
+    let (from, to) = (format!("docker://{name}"), format!("docker://{by_skopeo}"));
+    world.skopeo(&["copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", &from, &to]).ok();
+    world.corten("third", &["pull", &by_skopeo]).ok();
+    assert_eq!(world.image("third", &by_skopeo).0, here.0);
 }
