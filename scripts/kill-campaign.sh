@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# kill-campaign.sh [--v2|--vm] [--chunk I/N] [--log FILE] [NAME…]: kills, and errnos, at every system call of the OCI
-# runtime's commands.
+# kill-campaign.sh [--v2|--vm] [--store] [--chunk I/N] [--log FILE] [NAME…]: kills, and errnos, at every system call of the
+# OCI runtime's commands; with --store kills and losses of power at every one of pull, load, commit and rmi.
 #
 # On this machine with the cgroups that it has; with --v2 in a mount namespace where cgroup v2 alone is mounted (the
 # controllers that v1 has taken are not there); with --vm in the virtual machine (v2 with controllers, Debian's kernel,
@@ -12,10 +12,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-where=host log='' names=()
+where=host log='' names=() programs=(kill_points errno_points)
 while [ $# -gt 0 ]; do
     case $1 in
         --v2 | --vm) where=${1#--} ;;
+        --store) programs=(store) ;;
         --chunk) shift; export CORTEN_TEST_KILL_CHUNK=$1 ;;
         --log) shift; log=$1 ;;
         -*) echo "kill-campaign: unknown option $1" >&2; exit 2 ;;
@@ -23,6 +24,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+if [ $where = vm ] && [ "${programs[0]}" = store ]; then
+    echo "kill-campaign: --store needs the loop devices of this machine" >&2
+    exit 2
+fi
 export CORTEN_TEST_KILL_POINTS=${CORTEN_TEST_KILL_POINTS:-all} RUST_BACKTRACE=0
 if [ -z "$log" ]; then
     log=$(mktemp)
@@ -44,7 +49,7 @@ alone() {
 }
 
 status=0
-for program in kill_points errno_points; do
+for program in "${programs[@]}"; do
     if [ $where = vm ]; then
         CORTEN_VM_DEADLINE=${CORTEN_VM_DEADLINE:-86400} CORTEN_TEST_DEADLINE=${CORTEN_TEST_DEADLINE:-43200} \
             CORTEN_VM_ONLY=$program CORTEN_VM_TESTS="--nocapture ${names[*]:-}" scripts/vm-test.sh || status=1
@@ -52,10 +57,10 @@ for program in kill_points errno_points; do
     else
         # Optimised, the driver takes half the time.
         executable=$(cargo test -q -p runtime-tests --config profile.dev.package.runtime-tests.opt-level=2 \
-            --test $program --no-run --message-format=json |
+            --test "$program" --no-run --message-format=json |
             jq -r 'select(.executable and .target.kind[0] == "test") | .executable')
         alone "$executable" 2>&1 || status=1
-    fi | tee -a "$log" | grep -aE '(kill|errno) [a-z]+ [a-z]+.* point [0-9]' || true
+    fi | tee -a "$log" | grep -aE '(kill|errno|power loss) [a-z]+.* point [0-9]' || true
     [ "${PIPESTATUS[0]}" -eq 0 ] || status=1
 done
 # `kill create plain tree: 60 of 1344 points, 0 failures`

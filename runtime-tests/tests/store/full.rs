@@ -114,7 +114,7 @@ fn a_load_without_room_leaves_nothing_and_succeeds_with_room() {
 #[test]
 fn a_commit_without_room_leaves_nothing() {
     let world = World::in_memory();
-    let disk = Small::new(&world, 8 << 20);
+    let disk = Small::new(&world, 16 << 20);
     let archive = world.file("archive.tar", &small("base").docker_archive("localhost/base:latest"));
     let world = world.at(disk.root());
     world.corten(&["load", "--input", &archive]).ok();

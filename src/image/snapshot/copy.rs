@@ -145,15 +145,17 @@ impl Merge<'_> {
         for (nth, &layer) in place.layers.iter().enumerate() {
             let dir = part(self.lowers[layer].as_fd(), &place.path)?;
             for name in entries(dir.as_fd(), &place.path)? {
+                // A layer above has it, or hides it.
+                if seen.get(&name).is_some() {
+                    continue;
+                }
                 let stat = fstatat(&dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
                     .map_err(SysError::on("fstatat", name.to_string_lossy()))?;
-                if !seen.contains_key(&name) {
-                    let layers = match kind(&stat) {
-                        SFlag::S_IFDIR => self.merged(&place.path, &name, &place.layers[nth..])?,
-                        _ => Vec::new(),
-                    };
-                    seen.insert(name, Seen { layer, stat, layers });
-                }
+                let layers = match kind(&stat) {
+                    SFlag::S_IFDIR => self.merged(&place.path, &name, &place.layers[nth..])?,
+                    _ => Vec::new(),
+                };
+                seen.insert(name, Seen { layer, stat, layers });
             }
         }
         let mut below = Vec::new();

@@ -81,8 +81,7 @@ impl Level {
 
     /// Copies files up to the first subdirectory, whose name it returns.
     fn next(&mut self) -> std::result::Result<Option<CString>, SysError> {
-        // The borrow of the stream ends with each entry.
-        while let Some(entry) = self.entries.next() {
+        for entry in self.entries.by_ref() {
             let entry = entry.map_err(failed("readdir", &self.name))?;
             let name = entry.file_name();
             if name == c"." || name == c".." {
