@@ -24,6 +24,13 @@ pub fn import(store: &Store, what: Import<'_>) -> Result<Image> {
     let import = store.import()?;
     let mut draft = Draft::new(store, Base::Scratch(what.platform))?;
     draft.change(what.changes)?;
-    let layer = NewLayer::read(&import, what.input, what.limits.growth)?;
-    draft.finish(&import, layer, what.description, what.name, &what.limits)
+    let result = NewLayer::read(&import, what.input, what.limits.growth)
+        .and_then(|layer| draft.finish(&import, layer, what.description, what.name, &what.limits));
+    // The blob of what was refused belongs to nobody.
+    if result.is_err()
+        && let Err(error) = import.abandon()
+    {
+        tracing::warn!("cannot collect what a failed import has left: {}", crate::error::chain(&error));
+    }
+    result
 }

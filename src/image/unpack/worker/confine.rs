@@ -115,7 +115,7 @@ fn capabilities() -> Result<(), SysError> {
 }
 
 /// Calls without conditions: files on descriptors, memory, threads, the socket.
-const ALLOWED: [&str; 61] = [
+const ALLOWED: [&str; 62] = [
     "read",
     "readv",
     "pread64",
@@ -135,6 +135,7 @@ const ALLOWED: [&str; 61] = [
     "fchown",
     "fchownat",
     "fchmod",
+    "fchmodat",
     "utimensat",
     "mkdirat",
     "mknodat",
