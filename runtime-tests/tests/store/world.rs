@@ -74,7 +74,7 @@ impl World {
     #[track_caller]
     pub fn load(&self, image: &Image, name: &str) {
         let archive = self.file("archive.tar", &image.docker_archive(&format!("{name}:latest")));
-        self.corten(&["load", "--input", &archive]).ok();
+        self.corten(&["load", "--replace", "--input", &archive]).ok();
     }
 
     /// `fsck` finds nothing.
