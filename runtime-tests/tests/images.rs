@@ -173,7 +173,8 @@ fn a_name_that_moves_leaves_its_image_without_one() {
     let world = World::new();
     world.load(&image(vec![base()]).docker_archive("app")).ok();
     let first = world.images()[0]["id"].as_str().expect("id").to_owned();
-    world.load(&image(vec![Tar::new().dir("other/")]).docker_archive("app")).ok();
+    let other = world.file("other.tar", &image(vec![Tar::new().dir("other/")]).docker_archive("app"));
+    world.corten(&["load", "--replace", "--input", &other]).ok();
     assert_eq!(world.images().len(), 2);
     assert!(world.corten(&["images"]).ok().stdout.contains("<none>"));
     world.corten(&["rmi", &first]).ok();

@@ -23,7 +23,7 @@ impl World {
 
     pub fn load(&self, image: &Image, name: &str) {
         let archive = self.fixture.file("image.tar", image.docker_archive(&format!("{name}:latest")));
-        self.run(&["load", "--input", archive.to_str().unwrap()]).ok();
+        self.run(&["load", "--replace", "--input", archive.to_str().unwrap()]).ok();
     }
 
     pub fn root(&self) -> PathBuf {

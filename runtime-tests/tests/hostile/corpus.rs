@@ -102,11 +102,21 @@ fn pull(bench: &Bench, case: &Case) -> Vec<String> {
 }
 
 fn load_oci(bench: &Bench, case: &Case) -> Vec<String> {
-    vec!["load".to_owned(), "--input".to_owned(), bench.store.file("archive", &case.oci_archive())]
+    vec![
+        "load".to_owned(),
+        "--replace".to_owned(),
+        "--input".to_owned(),
+        bench.store.file("archive", &case.oci_archive()),
+    ]
 }
 
 fn load_docker(bench: &Bench, case: &Case) -> Vec<String> {
-    vec!["load".to_owned(), "--input".to_owned(), bench.store.file("archive", &case.docker_archive())]
+    vec![
+        "load".to_owned(),
+        "--replace".to_owned(),
+        "--input".to_owned(),
+        bench.store.file("archive", &case.docker_archive()),
+    ]
 }
 
 fn import(bench: &Bench, case: &Case) -> Vec<String> {
