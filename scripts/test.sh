@@ -32,7 +32,7 @@ count() {
 scripts/install-packages.sh gcc libc6-dev libseccomp-dev autoconf automake libtool make nasm binutils busybox-static podman buildah uidmap slirp4netns crun skopeo docker-registry \
     containerd docker.io runc strace procps \
     umoci debootstrap e2fsprogs jq cpio qemu-system-x86 nftables iproute2 iptables containernetworking-plugins nginx-light apache2-utils \
-    util-linux e2fsprogs python3 python3-venv || exit 1
+    util-linux python3 python3-venv || exit 1
 command -v cargo >/dev/null || { echo "test: cargo is missing; see https://rustup.rs" >&2; exit 1; }
 
 check "format" cargo fmt --all --check
