@@ -146,7 +146,7 @@ impl Merge<'_> {
             let dir = part(self.lowers[layer].as_fd(), &place.path)?;
             for name in entries(dir.as_fd(), &place.path)? {
                 // A layer above has it, or hides it.
-                if seen.get(&name).is_some() {
+                if seen.contains_key(&name) {
                     continue;
                 }
                 let stat = fstatat(&dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
