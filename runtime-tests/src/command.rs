@@ -150,6 +150,7 @@ pub struct Measured {
 
 /// Runs a command to its end, and tells what it took.
 #[track_caller]
+#[expect(clippy::zombie_processes, reason = "wait4 tells what std's wait does not, and waits as well")]
 pub fn measure(command: &mut Command, within: Duration) -> Measured {
     let mut stdout = tempfile::tempfile().expect("temporary file");
     let mut stderr = tempfile::tempfile().expect("temporary file");

@@ -55,9 +55,12 @@ fn targets(corpus: &mut Corpus) {
     );
 }
 
+/// Adds what a layer puts below the directory `d`.
+type Child = fn(Tar) -> Tar;
+
 fn through(corpus: &mut Corpus) {
     corpus.family(4, "write_through_symlink");
-    let children: [(&str, fn(Tar) -> Tar); 7] = [
+    let children: [(&str, Child); 7] = [
         ("file", |tar| tar.file("d/corten-escape", 0o644, b"x")),
         ("directory", |tar| tar.dir("d/corten-escape/")),
         ("symlink", |tar| tar.symlink("d/corten-escape", "x")),

@@ -154,7 +154,7 @@ fn frames(corpus: &mut Corpus) {
             &["ends inside of its compressed data"],
         );
     }
-    bad(corpus, "half a skippable frame", zs, [whole.clone(), skippable(100)[..50].to_vec()].concat(), &[]);
+    bad(corpus, "half a skippable frame", zs, [whole, skippable(100)[..50].to_vec()].concat(), &[]);
 }
 
 fn magic(corpus: &mut Corpus) {
