@@ -1,4 +1,5 @@
 //! `corten pull` from Debian's docker-registry, filled by skopeo: each kind of manifest and of layer.
+#![expect(clippy::disallowed_methods, reason = "the tests own the directories that they work on")]
 
 use runtime_tests::image::{Image, Tar, digest, gzip};
 use runtime_tests::registry::{DockerRegistry, INDEX, MANIFEST};

@@ -100,7 +100,7 @@ fn two_pulls_fetch_a_layer_once() {
     let shared = large(3, SIZE);
     let (world, blob, size) = world(&shared);
     // The same layer on top of another one: another chain, the same blob.
-    let mut other = shared.clone();
+    let mut other = shared;
     other.layers.insert(0, Tar::new().file("base", 0o644, b"base").finish());
     world.fill(&other, "t/app:w");
     let (proxy, reference) = breaking(&world, &blob, |_| Fault::Hold(1 << 20));
