@@ -2,6 +2,7 @@
 
 use crate::image::{Blobs, digest};
 use crate::{events, needs};
+use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -37,6 +38,12 @@ pub enum Body {
     Cut(Vec<u8>, usize),
     /// Spaces without end and without a length.
     Endless,
+    /// These bytes in place of an answer, and then the end of the connection.
+    Raw(Vec<u8>),
+    /// The same, and then a reset of the connection.
+    Reset(Vec<u8>),
+    /// The first bytes in place of an answer, and then the second ones without end.
+    Flood(Vec<u8>, Vec<u8>),
 }
 
 /// An answer.
@@ -65,6 +72,11 @@ impl Answer {
         Self { status, headers: Vec::new(), body: Body::Whole(Vec::new()) }
     }
 
+    /// What is no honest answer: a body that brings its own head.
+    pub fn raw(body: Body) -> Self {
+        Self { body, ..Self::status(0) }
+    }
+
     /// The same with one more header.
     pub fn header(mut self, header: impl Into<String>) -> Self {
         self.headers.push(header.into());
@@ -72,18 +84,34 @@ impl Answer {
     }
 
     pub(crate) fn write(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+        match &self.body {
+            Body::Raw(bytes) => return stream.write_all(bytes),
+            Body::Reset(bytes) => {
+                stream.write_all(bytes)?;
+                let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+                return Ok(setsockopt(stream, sockopt::Linger, &linger)?);
+            }
+            Body::Flood(head, piece) => {
+                let pieces = piece.repeat((64 << 10) / piece.len());
+                stream.write_all(head)?;
+                loop {
+                    stream.write_all(&pieces)?;
+                }
+            }
+            Body::Whole(_) | Body::Cut(..) | Body::Endless => {}
+        }
         let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", self.status);
         let length = match &self.body {
             Body::Whole(bytes) => Some(bytes.len()),
             Body::Cut(_, announced) => Some(*announced),
-            Body::Endless => None,
+            _ => None,
         };
         head.extend(length.map(|length| format!("Content-Length: {length}\r\n")));
         head.extend(self.headers.iter().map(|header| format!("{header}\r\n")));
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         match &self.body {
             Body::Whole(bytes) | Body::Cut(bytes, _) => stream.write_all(bytes),
-            Body::Endless => loop {
+            _ => loop {
                 stream.write_all(&[b' '; 64 << 10])?;
             },
         }
