@@ -106,6 +106,17 @@ fn heads() -> Vec<Row> {
             lie.tag(flood("", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"));
         }),
         row("100 Continue without end", http, |lie| lie.tag(flood("", "HTTP/1.1 100 Continue\r\n\r\n"))),
+        row("trailers without end", &["goes on without content"], |lie| {
+            lie.tag(flood(
+                format!("{OK}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n"),
+                "X-Trailer: x\r\n",
+            ));
+        }),
+        row("trailers of a layer without end", &["goes on without content", "{0}"], |lie| {
+            let head = format!("{OK}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", lie.image.blobs[0].1.len());
+            let head = [head.as_bytes(), &lie.image.blobs[0].1, b"\r\n0\r\n"].concat();
+            lie.blob(0, flood(head, "X-Trailer: x\r\n"));
+        }),
         row("a chunk's extension without end", &["t/app:v"], |lie| {
             lie.tag(flood(format!("{OK}Transfer-Encoding: chunked\r\n\r\n2;"), "x"));
         }),

@@ -4,6 +4,7 @@
 //! its credentials (CVE-2020-15157). Hence each wait has a deadline, a body must keep a pace, and an
 //! `Authorization` header goes to the origin that it is for and to no other.
 use super::error::{RegistryError, Subject};
+use super::meter::metered;
 use super::origin::{Origin, Scheme, Url};
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -180,7 +181,7 @@ impl Body {
     /// Reads some bytes; 0 is the end.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let start = Instant::now();
-        match self.reader.read(buffer) {
+        match metered(self.pace.patience.window, || self.reader.read(buffer)) {
             Ok(count) => {
                 if count > 0 && !self.pace.keeps(start.elapsed(), count) {
                     return Err(RegistryError::TimedOut {

@@ -15,6 +15,7 @@ mod endpoint;
 mod error;
 mod http;
 mod login;
+mod meter;
 mod origin;
 mod proxy;
 mod push;

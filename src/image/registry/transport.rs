@@ -5,6 +5,7 @@ use super::http::{
     Authorization, Body, Exactly, LookupError, Part, Patience, REDIRECTS_MAX, Request, Response, Source,
     failure,
 };
+use super::meter::Metering;
 use super::origin::{Origin, Scheme, Url};
 use super::proxy::Proxies;
 use super::tls::{self, Certificates, Pinned};
@@ -15,7 +16,7 @@ use std::sync::Mutex;
 use ureq::http::{self, Method, header};
 use ureq::tls::{Certificate, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector, DefaultConnector, NextTimeout};
 use ureq::{Agent, SendBody};
 
 /// Host names by `/etc/hosts` and DNS alone, with the failure kept apart from other I/O errors.
@@ -238,5 +239,5 @@ fn agent(patience: &Patience, tls: TlsConfig, proxy: Option<ureq::Proxy>) -> Age
         .timeout_per_write(Some(patience.stall))
         .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
         .build();
-    Agent::with_parts(config, DefaultConnector::default(), HostResolver::default())
+    Agent::with_parts(config, DefaultConnector::default().chain(Metering), HostResolver::default())
 }
