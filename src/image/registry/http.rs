@@ -259,6 +259,7 @@ pub fn failure(
                 Timeout::Connect => ("has accepted no connection", patience.connect),
                 Timeout::PerRead => ("has sent nothing", patience.stall),
                 Timeout::PerWrite => ("has taken nothing", patience.stall),
+                Timeout::RecvBody => ("sends next to nothing", patience.window),
                 _ => ("has not answered", patience.header),
             };
             RegistryError::TimedOut { subject, origin, what, after }

@@ -2,6 +2,7 @@
 //! and the HTTP library reads them to their end within one call.
 use std::cell::Cell;
 use std::time::{Duration, Instant};
+use ureq::Timeout;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 /// The most bytes that one read of a body takes from the connection; it returns as soon as there is content, and the
@@ -33,8 +34,11 @@ pub fn metered<T>(time: Duration, read: impl FnOnce() -> T) -> T {
 
 fn spend(bytes: usize) -> Result<(), ureq::Error> {
     let Some(meter) = METER.get() else { return Ok(()) };
-    if bytes > meter.bytes || Instant::now() > meter.until {
+    if bytes > meter.bytes {
         return Err(ureq::Error::Other(Box::new(NoContent)));
+    }
+    if Instant::now() > meter.until {
+        return Err(ureq::Error::Timeout(Timeout::RecvBody));
     }
     METER.set(Some(Meter { bytes: meter.bytes - bytes, ..meter }));
     Ok(())

@@ -210,6 +210,13 @@ fn silence_has_a_deadline() {
             "/v2/body/manifests/latest" => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{");
             }
+            "/v2/trailers/manifests/latest" => {
+                let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
+                let _ = stream.write_all(head);
+                while stream.write_all(b"X: x\r\n").is_ok() {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
             // A byte now and then.
             _ => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{");
@@ -220,7 +227,7 @@ fn silence_has_a_deadline() {
         }
         await_hang_up(stream);
     });
-    for name in ["head", "body", "drip"] {
+    for name in ["head", "body", "drip", "trailers"] {
         let start = Instant::now();
         let error = client(&server.reference(name)).manifest().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{name}: {error}");
