@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 # Emulated (scripts/vm/machine.sh): all takes about ten times as long.
 deadline=${CORTEN_VM_DEADLINE:-1200}
 slow=10
-host_only='^(hostile|oci_callers|podman|buildah|docker|containerd|registry_real|round_trips|crictl|agent_.*|waves|ports|ecs|manifests|metadata|network|streaming|net_devices|store)$'
+host_only='^(hostile|registry_hostile|oci_callers|podman|buildah|docker|containerd|registry_real|round_trips|crictl|agent_.*|waves|ports|ecs|manifests|metadata|network|streaming|net_devices|store)$'
 out=target/vm
 root=$out/root
 console=$out/console.log

@@ -24,7 +24,9 @@ fn load(least: usize, wanted: impl Fn(&Case) -> bool) {
     let cases = corpus::entries(canary.dir.to_str().unwrap());
     let cases: Vec<_> = cases.iter().filter(|case| wanted(case)).collect();
     assert!(cases.len() >= least, "{} cases", cases.len());
-    for case in cases {
+    // The corpus as a whole is the host's; an emulated machine tries some.
+    let step = usize::try_from(needs::stretched(Duration::from_secs(1)).as_secs().max(1)).unwrap();
+    for case in cases.into_iter().step_by(step) {
         let archive = world.fixture.file("case.tar", case.oci_archive());
         let mut call = world.corten(&["load", "--replace", "--input", archive.to_str().unwrap()]);
         let outcome = command::measure(&mut call, needs::stretched(Duration::from_secs(10)));
@@ -196,7 +198,7 @@ fn cve_2021_41103_cve_2021_41091_the_store_is_closed_to_others() {
     assert_eq!(seen.stderr.matches("Permission denied").count(), 2, "{}", seen.stderr);
     let all = walk(0).ok().stdout;
     let suid = all.lines().find(|path| path.ends_with("/suid")).expect("it is in the store");
-    let mut execute = Command::new("test");
-    let tried = run(execute.args(["-e", suid]).uid(1000).gid(1000));
+    let mut find = Command::new("find");
+    let tried = run(find.arg(suid).uid(1000).gid(1000).current_dir("/"));
     assert_ne!(tried.code, Some(0), "{suid} is found by its name");
 }
