@@ -1,10 +1,10 @@
 //! Running a command with a deadline.
 
-use crate::{events, sys};
+use crate::{events, needs, sys};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -143,29 +143,43 @@ pub struct Measured {
     pub stderr: String,
     /// From its start to its end.
     pub time: Duration,
-    /// The most memory that it, or a child of its own, had resident at once: bytes. It begins with what this process
-    /// has (setmax_mm_hiwater_rss in exec_mmap of Linux), so keep the test small.
+    /// The most memory that it, or a child of its own, had resident at once: bytes; 0 if it was killed.
     pub resident: u64,
 }
 
-/// Runs a command to its end, and tells what it took.
+/// Runs a command to its end, and tells what it took. A signal that ended it is 128 and its number.
 #[track_caller]
-#[expect(clippy::zombie_processes, reason = "wait4 tells what std's wait does not, and waits as well")]
-pub fn measure(command: &mut Command, within: Duration) -> Measured {
+pub fn measure(command: &Command, within: Duration) -> Measured {
     let mut stdout = tempfile::tempfile().expect("temporary file");
     let mut stderr = tempfile::tempfile().expect("temporary file");
-    command.stdin(Stdio::null());
-    command.stdout(stdout.try_clone().expect("dup")).stderr(stderr.try_clone().expect("dup"));
+    let peak = tempfile::NamedTempFile::new().expect("temporary file");
+    let mut probe = Command::new(needs::probe());
+    probe.arg("peak").arg(peak.path()).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => probe.env(name, value),
+            None => probe.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        probe.current_dir(directory);
+    }
+    // A group of their own, so that both can be ended.
+    probe.stdin(Stdio::null()).process_group(0);
+    probe.stdout(stdout.try_clone().expect("dup")).stderr(stderr.try_clone().expect("dup"));
     let start = std::time::Instant::now();
-    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut child = probe.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let pid = i32::try_from(child.id()).expect("a pid");
     let pidfd = sys::pidfd_open(pid).expect("pidfd_open of a child");
     let ended = events::readable(pidfd.as_fd(), within);
     if !ended {
-        sys::pidfd_kill(pidfd.as_fd()).expect("kill a child");
+        nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+            .expect("kill a child");
     }
     let time = start.elapsed();
-    let (status, resident) = sys::wait4(pid);
+    let status = child.wait().expect("wait for a child");
     let (stdout, stderr) = (read_all(&mut stdout), read_all(&mut stderr));
+    let resident = std::fs::read_to_string(peak.path()).expect("the probe's result");
+    let resident = if ended { resident.parse().expect("a number") } else { 0 };
     Measured { status: ended.then_some(status), stdout, stderr, time, resident }
 }

@@ -42,4 +42,4 @@ pub use agent::Agent;
 pub use bundle::Bundle;
 pub use command::{Outcome, run};
 pub use fixture::Fixture;
-pub use sys::{Answer, answer_notification, ioctl, set_inheritable, with_groups};
+pub use sys::{Answer, answer_notification, ioctl, set_inheritable, wait4, with_groups};

@@ -16,6 +16,8 @@
 //! probe ask tcp|udp TO TEXT     asks such a server at ADDRESS:PORT and says its answer; code 7 if there is none
 //! probe ioctl REQUEST           ioctl on standard input, all 64 bits of the hexadecimal request as they are: its errno
 //! probe notify TEXT...          sends each text to $NOTIFY_SOCKET, says "ready" and waits to be killed
+//! probe peak FILE PROGRAM ARG...  runs a program and writes to FILE how many bytes it had resident at the most; exits as it did,
+//!                               with 128 and the number of the signal that ended it
 //! probe exit CODE               exits
 //! ```
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         ["ask", protocol, to, text] => return ask(protocol, to, text),
         ["ioctl", request] => println!("{}", ioctl(request)),
         ["notify", texts @ ..] => notify(texts),
+        ["peak", file, program, args @ ..] => return peak(file, program, args),
         ["exit", code] => return exit_code(number(code)),
         other => {
             eprintln!("probe: unknown words {other:?}");
@@ -144,6 +147,17 @@ fn number(text: &str) -> u64 {
 
 fn exit_code(code: u64) -> ExitCode {
     ExitCode::from(u8::try_from(code).expect("an exit code"))
+}
+
+/// A program begins with what the process that starts it has (setmax_mm_hiwater_rss in exec_mmap of Linux): this one has little.
+fn peak(file: &str, program: &str, args: &[&str]) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let child = Command::new(program).args(args).spawn().expect("start the program");
+    let (status, resident) = runtime_tests::wait4(i32::try_from(child.id()).expect("a pid"));
+    fs::write(file, resident.to_string()).expect("write the result");
+    ExitCode::from(
+        u8::try_from(status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(255)).unwrap_or(255),
+    )
 }
 
 fn say(value: &Value) {

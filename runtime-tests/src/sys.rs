@@ -125,7 +125,7 @@ pub(crate) fn xattrs(file: &std::path::Path) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Waits for a child that has ended, and tells its status and the most memory (bytes) that it or a child that it waited
 /// for had resident at once (wait4(2)).
-pub(crate) fn wait4(pid: i32) -> (std::process::ExitStatus, u64) {
+pub fn wait4(pid: i32) -> (std::process::ExitStatus, u64) {
     use std::os::unix::process::ExitStatusExt;
     let mut status = 0;
     // SAFETY: all of the structure is numbers, for which zero is a value.

@@ -203,8 +203,10 @@ fn boto3_finds_its_credentials(world: &World) {
     let task = world.run("sdk", "bridge", host);
     let script = "import boto3; c = boto3.Session(region_name=\"us-east-1\").get_credentials(); \
                   print(c.method, c.access_key, c.token)";
-    let outcome =
-        world.inside(&task, &format!("HOME=/nowhere chroot /host /usr/bin/python3 -c '{script}'")).ok();
+    // By its path on the host: what is below /host is all of that.
+    let python = runtime_tests::needs::aws_tool("python3");
+    let command = format!("HOME=/nowhere chroot /host {} -c '{script}'", python.display());
+    let outcome = world.inside(&task, &command).ok();
     assert_eq!(outcome.stdout.trim(), "container-role AKIATEST tok");
 }
 

@@ -57,7 +57,7 @@ const TOOL_FAILED: u8 = 125;
 /// Run containers from images, without a daemon
 #[derive(Debug, Parser)]
 #[command(name = "corten", version, disable_help_subcommand = true, max_term_width = 100)]
-struct Top {
+struct Top<V: Subcommand> {
     /// Where images, containers and volumes are kept [default: $CORTEN_ROOT or /var/lib/corten]
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -69,12 +69,23 @@ struct Top {
     #[arg(long, global = true, value_name = "DRIVER")]
     storage_driver: Option<Choice>,
     #[command(subcommand)]
-    verb: Verb,
+    verb: V,
+}
+
+/// What starts a process in a container. The monitor of a container is a copy of this process: what the flags of all other
+/// verbs take to build, a quarter of a MiB, it would keep for as long as it lives.
+#[derive(Debug, Subcommand)]
+enum Starting {
+    Run(run::RunArgs),
+    Create(create::CreateArgs),
+    Start(start::StartArgs),
+    Exec(exec::ExecArgs),
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Run(run::RunArgs),
+    #[command(flatten)]
+    Starting(Starting),
     Pull(pull::PullArgs),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
@@ -95,9 +106,6 @@ enum Verb {
     History(history::HistoryArgs),
     Search(search::SearchArgs),
     Image(image::ImageArgs),
-    Create(create::CreateArgs),
-    Start(start::StartArgs),
-    Exec(exec::ExecArgs),
     Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Inspect(inspect::InspectArgs),
@@ -144,7 +152,17 @@ impl Context {
 
 /// `corten VERB …`, the container tool.
 pub fn main(argv: &[OsString]) -> ExitCode {
-    let top = match Top::try_parse_from(argv) {
+    let parsed = if begins_starting(argv) {
+        Top::<Starting>::try_parse_from(argv).map(|Top { root, state, storage_driver, verb }| Top {
+            root,
+            state,
+            storage_driver,
+            verb: Verb::Starting(verb),
+        })
+    } else {
+        Top::<Verb>::try_parse_from(argv)
+    };
+    let top = match parsed {
         Ok(top) => top,
         Err(error) => {
             // A closed standard output leaves nobody to tell.
@@ -169,13 +187,26 @@ pub fn main(argv: &[OsString]) -> ExitCode {
     }
 }
 
+/// Whether the verb is one of [`Starting`]; no for whatever is not plain.
+fn begins_starting(argv: &[OsString]) -> bool {
+    let mut words = argv.iter().skip(1).map(|word| word.to_str().unwrap_or_default());
+    while let Some(word) = words.next() {
+        match word {
+            "--root" | "--state" | "--storage-driver" => drop(words.next()),
+            _ if word.starts_with("--") && word.contains('=') => {}
+            _ => return Starting::has_subcommand(word),
+        }
+    }
+    false
+}
+
 fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
-    if matches!(verb, Verb::Run(_) | Verb::Create(_) | Verb::Start(_) | Verb::Exec(_) | Verb::Agent(_)) {
+    if matches!(verb, Verb::Starting(_) | Verb::Agent(_)) {
         // Before anything of a container can see this process (CVE-2019-5736).
         crate::sys::exe::seal()?;
     }
     match verb {
-        Verb::Run(args) => run::run(args, context),
+        Verb::Starting(Starting::Run(args)) => run::run(args, context),
         Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),
         Verb::Login(args) => login::login(args).map(|()| 0),
         Verb::Logout(args) => login::logout(args).map(|()| 0),
@@ -196,9 +227,9 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
         Verb::History(args) => history::run(args, context).map(|()| 0),
         Verb::Search(args) => search::run(args, context).map(|()| 0),
         Verb::Image(args) => image::run(args, context),
-        Verb::Create(args) => create::run(args, context),
-        Verb::Start(args) => start::run(args, context),
-        Verb::Exec(args) => exec::run(args, context),
+        Verb::Starting(Starting::Create(args)) => create::run(args, context),
+        Verb::Starting(Starting::Start(args)) => start::run(args, context),
+        Verb::Starting(Starting::Exec(args)) => exec::run(args, context),
         Verb::Logs(args) => logs::run(args, context),
         Verb::Ps(args) => ps::run(args, context),
         Verb::Inspect(args) => inspect::run(args, context),

@@ -28,8 +28,8 @@ fn load(least: usize, wanted: impl Fn(&Case) -> bool) {
     let step = usize::try_from(needs::stretched(Duration::from_secs(1)).as_secs().max(1)).unwrap();
     for case in cases.into_iter().step_by(step) {
         let archive = world.fixture.file("case.tar", case.oci_archive());
-        let mut call = world.corten(&["load", "--replace", "--input", archive.to_str().unwrap()]);
-        let outcome = command::measure(&mut call, needs::stretched(Duration::from_secs(10)));
+        let call = world.corten(&["load", "--replace", "--input", archive.to_str().unwrap()]);
+        let outcome = command::measure(&call, needs::stretched(Duration::from_secs(10)));
         let (name, code) = (case.name(), outcome.status.and_then(|status| status.code()));
         match &case.verdict {
             Verdict::Refused(words) => {

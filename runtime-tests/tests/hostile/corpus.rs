@@ -152,8 +152,8 @@ impl Bench {
 
     fn corten(&self, arguments: &[String]) -> command::Measured {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut command = self.store.command(&words);
-        command::measure(&mut command, needs::stretched(Duration::from_secs(10)))
+        let command = self.store.command(&words);
+        command::measure(&command, needs::stretched(Duration::from_secs(10)))
     }
 }
 

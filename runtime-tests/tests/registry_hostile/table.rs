@@ -168,8 +168,8 @@ impl Bench {
         self.serve(lie.site);
         let reference = format!("{here}/t/app:v");
         let credentials = format!("user:{PASSWORD}");
-        let mut command = host.command(&["pull", "--creds", &credentials, &reference]);
-        let outcome = command::measure(&mut command, needs::stretched(2 * TIME));
+        let command = host.command(&["pull", "--creds", &credentials, &reference]);
+        let outcome = command::measure(&command, needs::stretched(2 * TIME));
         if outcome.status.and_then(|status| status.code()) != Some(125) {
             return Err(format!("ended with {:?} and not 125: {}", outcome.status, outcome.stderr));
         }

@@ -147,7 +147,7 @@ fn the_death_of_who_makes_a_task_does_not_stop_its_monitor() {
     let status = Command::new(runtime_tests::needs::corten())
         .arg("monitor")
         .args([&world.engine.root, &world.engine.state])
-        .arg(&task.id)
+        .args([&task.id, "auto"])
         .stdin(theirs)
         .status();
     assert!(status.unwrap().success());
