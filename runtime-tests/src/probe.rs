@@ -150,6 +150,7 @@ fn exit_code(code: u64) -> ExitCode {
 }
 
 /// A program begins with what the process that starts it has (setmax_mm_hiwater_rss in exec_mmap of Linux): this one has little.
+#[expect(clippy::zombie_processes, reason = "wait4 takes it")]
 fn peak(file: &str, program: &str, args: &[&str]) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
     let child = Command::new(program).args(args).spawn().expect("start the program");

@@ -85,7 +85,7 @@ enum Starting {
 #[derive(Debug, Subcommand)]
 enum Verb {
     #[command(flatten)]
-    Starting(Starting),
+    Starting(Box<Starting>),
     Pull(pull::PullArgs),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
@@ -157,7 +157,7 @@ pub fn main(argv: &[OsString]) -> ExitCode {
             root,
             state,
             storage_driver,
-            verb: Verb::Starting(verb),
+            verb: Verb::Starting(Box::new(verb)),
         })
     } else {
         Top::<Verb>::try_parse_from(argv)
@@ -206,7 +206,12 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
         crate::sys::exe::seal()?;
     }
     match verb {
-        Verb::Starting(Starting::Run(args)) => run::run(args, context),
+        Verb::Starting(verb) => match verb.as_ref() {
+            Starting::Run(args) => run::run(args, context),
+            Starting::Create(args) => create::run(args, context),
+            Starting::Start(args) => start::run(args, context),
+            Starting::Exec(args) => exec::run(args, context),
+        },
         Verb::Pull(args) => pull::run(args, &context.engine.root).map(|()| 0),
         Verb::Login(args) => login::login(args).map(|()| 0),
         Verb::Logout(args) => login::logout(args).map(|()| 0),
@@ -227,9 +232,6 @@ fn dispatch(verb: &Verb, context: &Context) -> anyhow::Result<u8> {
         Verb::History(args) => history::run(args, context).map(|()| 0),
         Verb::Search(args) => search::run(args, context).map(|()| 0),
         Verb::Image(args) => image::run(args, context),
-        Verb::Starting(Starting::Create(args)) => create::run(args, context),
-        Verb::Starting(Starting::Start(args)) => start::run(args, context),
-        Verb::Starting(Starting::Exec(args)) => exec::run(args, context),
         Verb::Logs(args) => logs::run(args, context),
         Verb::Ps(args) => ps::run(args, context),
         Verb::Inspect(args) => inspect::run(args, context),
