@@ -99,13 +99,13 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// The short form in which Docker would print it: `busybox:latest`, `user/app:1`.
+    /// The short form in which Docker would print it: `busybox:latest`, `user/app:1`; the whole where a short one would
+    /// mean another image, as that of `docker.io/127.0.0.1/x`.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        match full.strip_prefix("docker.io/") {
-            Some(rest) => rest.strip_prefix("library/").unwrap_or(rest).to_owned(),
-            None => full,
-        }
+        let Some(rest) = full.strip_prefix("docker.io/") else { return full };
+        let short = rest.strip_prefix("library/").unwrap_or(rest);
+        if short.parse().as_ref() == Ok(self) { short.to_owned() } else { full }
     }
 
     /// The same repository and tag, pinned to a digest.

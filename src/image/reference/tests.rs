@@ -110,3 +110,17 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_short_form_means_the_same_image() {
+    for (text, short) in [
+        ("docker.io/library/busybox", "busybox:latest"),
+        ("user/app:1", "user/app:1"),
+        ("docker.io/127.0.0.1/x:y", "docker.io/127.0.0.1/x:y"),
+        ("docker.io/localhost/x", "docker.io/localhost/x:latest"),
+    ] {
+        let reference: Reference = text.parse().expect(text);
+        assert_eq!(reference.familiar(), short);
+        assert_eq!(short.parse::<Reference>().expect(short), reference);
+    }
+}
