@@ -25,7 +25,9 @@ fn truncated(corpus: &mut Corpus) {
         0, 1, 156, 257, 511, 512, 513, 1023, 1024, 1025, 1031, 1032, 1535, 1536, 2047, 2048, 2560, 2561,
         3071, 3072, 3583,
     ] {
-        let words = &["ends inside of an entry or without its end mark"];
+        // `import` says of nothing at all what it should have been.
+        let words: &[&'static str] =
+            if length == 0 { &["end mark"] } else { &["ends inside of an entry or without its end mark"] };
         raw(corpus, &format!("{length} of {} bytes", stream.len()), stream[..length].to_vec(), words);
         if length % 512 == 0 && length > 0 {
             raw(
