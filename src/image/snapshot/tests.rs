@@ -380,23 +380,3 @@ fn choices() {
     }
     assert!(matches!("vfs".parse::<Choice>(), Err(SnapshotError::UnknownDriver { .. })));
 }
-
-#[test]
-#[ignore = "a measurement: docs/layers.md quotes it"]
-fn how_long_a_snapshot_takes() {
-    for layers in [4, 128] {
-        let mut times: Vec<std::time::Duration> = (0..15)
-            .map(|_| {
-                let bench = Bench::new(layers);
-                let start = std::time::Instant::now();
-                // What ends it waits for the kernel's readers (RCU), which is not the start's affair.
-                let tree = bench.mount(Driver::Overlay, "one");
-                let took = start.elapsed();
-                drop(tree);
-                took
-            })
-            .collect();
-        times.sort();
-        eprintln!("{layers} layers: {:?}", times[7]);
-    }
-}
