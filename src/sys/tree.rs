@@ -33,7 +33,9 @@ pub fn remove(parent: BorrowedFd<'_>, name: &Path) -> Result<(), SysError> {
         Err(Errno::EISDIR | Errno::EPERM) => {}
         Err(errno) => return Err(failed("unlinkat", &c_name)(errno)),
     }
-    let mut stack = vec![Level::open(parent, c_name)?];
+    // Somebody else may be removing it too.
+    let Some(top) = Level::open_found(parent, c_name)? else { return Ok(()) };
+    let mut stack = vec![top];
     let mut aside = 0;
     while let Some(level) = stack.last_mut() {
         match level.next()? {
@@ -55,7 +57,9 @@ pub fn remove(parent: BorrowedFd<'_>, name: &Path) -> Result<(), SysError> {
                     // Somebody has put a file into it since it was read.
                     Err(Errno::ENOTEMPTY | Errno::EEXIST) if done.passes < PASSES => {
                         let passes = done.passes + 1;
-                        stack.push(Level { passes, ..Level::open(dir, done.name)? });
+                        if let Some(again) = Level::open_found(dir, done.name)? {
+                            stack.push(Level { passes, ..again });
+                        }
                     }
                     Err(errno) => return Err(failed("unlinkat", &done.name)(errno)),
                 }
@@ -90,7 +94,7 @@ impl Level {
         Ok(Level { dir, entries: Entries::new(), name, passes: 0 })
     }
 
-    /// The same for a name that was just read: it may have vanished meanwhile.
+    /// The same for a name that was just seen: it may have vanished meanwhile.
     fn open_found(parent: BorrowedFd<'_>, name: CString) -> Result<Option<Level>, SysError> {
         match Level::open(parent, name) {
             Err(error) if error.errno == Errno::ENOENT => Ok(None),

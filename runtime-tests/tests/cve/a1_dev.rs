@@ -2,9 +2,10 @@
 
 use crate::races::{Canary, Racer, rounds};
 use runtime_tests::terminal::ConsoleSocket;
-use runtime_tests::{Bundle, Fixture, command};
+use runtime_tests::{Bundle, Fixture, command, needs};
 use serde_json::json;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 #[test]
 fn cve_2025_31133_dev_null_of_the_image_masks_nothing() {
@@ -173,7 +174,12 @@ fn cve_2025_52565_the_console_is_the_peer_of_our_terminal() {
     let racers = [Racer::new(&dev, "pts", "pts-link"), Racer::new(&dev, "console", "console-link")];
     let socket = ConsoleSocket::new(fixture.path().join("socket"));
     let mut created = 0;
-    for _ in 0..rounds() / 2 {
+    let deadline = Instant::now() + needs::stretched(Duration::from_secs(10));
+    // Most rounds are lost to the race; where rounds are few, they go on to the first that is not.
+    for round in 0.. {
+        if round >= rounds() / 2 && (created > 0 || Instant::now() > deadline) {
+            break;
+        }
         let outcome = command::run(&mut bundle.create_command(&["--console-socket", socket.path()]));
         if outcome.code != Some(0) {
             assert!(outcome.stderr.contains("create failed"), "{}", outcome.stderr);

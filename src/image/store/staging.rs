@@ -173,7 +173,8 @@ fn remove(store: &Store, name: &OsStr) -> Result<()> {
 /// Removes everything under `staging/` that nobody holds.
 pub(super) fn sweep(store: &Store) -> Result<()> {
     for name in entries(&store.staging())? {
-        if is_abandoned(store, &name)?.is_some() {
+        // Held until it is gone: whoever has just made it, and comes for the lock, must not take it for its own.
+        if let Some(_held) = is_abandoned(store, &name)? {
             remove(store, &name)?;
         }
     }

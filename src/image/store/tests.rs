@@ -285,6 +285,33 @@ fn what_a_dead_process_left_is_swept() {
 }
 
 #[test]
+fn a_sweep_leaves_what_another_process_has_just_made() {
+    let bench = Bench::new();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (done, root) = (&done, bench.store.root());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    Store::open(root).unwrap();
+                }
+            });
+        }
+        let making = std::panic::catch_unwind(|| {
+            for _ in 0..500 {
+                let file = staging::StagingFile::create(&bench.store).unwrap();
+                let dir = staging::StagingDir::create(&bench.store).unwrap();
+                std::thread::yield_now();
+                assert!(dir.path().exists(), "a directory that is held was swept");
+                file.publish(&bench.store.blobs().join("made")).unwrap();
+            }
+        });
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        making.unwrap();
+    });
+}
+
+#[test]
 fn a_layer_without_its_record_is_built_again() {
     let bench = Bench::new();
     bench.add(&one(), Some("one")).unwrap();
