@@ -16,7 +16,7 @@ use oci_spec::runtime::Spec;
 use self::bring_up::bring_up;
 pub(super) use self::bring_up::{send_fd, write_pid_file};
 pub use self::error::CreateError;
-use super::cgroup::{self, Cgroup, Driver, Host};
+use super::cgroup::{self, Cgroup, Driver, Host, Placement};
 use super::init::{self, HostMounts};
 use super::launch::{Child, LaunchError, Side, Target, launch};
 use super::namespaces::flag;
@@ -324,9 +324,40 @@ fn make(
     if let Some(rdt) = &rdt {
         rdt.make()?;
     }
+    // A process in a user namespace may not be allowed to walk to the sources, nor to the root.
+    let user_namespace = plan.namespaces.kinds() & flag::USER != 0;
+    let sources = rootless::open_sources(&plan.rootfs, user_namespace).map_err(PlanError::from)?;
+    let mut mounts = HostMounts { root: root_mount, sources, cgroups_refused: None, point };
+    let mut target = Target {
+        oom_score_adj: plan.process.security.limits.take_own_oom_score(),
+        namespaces: &plan.namespaces,
+        of_process: None,
+        placement: Placement::default(),
+        more_to_enter: false,
+    };
     let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let annotations = request.spec.annotations().as_ref();
-    let cgroup = Cgroup::create(host, &half.state.cgroup, resources, annotations, request.rootless)?;
+    // In a new user namespace it would own its network namespace only if both were made at once.
+    let alone = !user_namespace && !plan.namespaces.needs_stage();
+    let begun = Cgroup::begin(&half.state.cgroup, resources, request.rootless).filter(|_| alone);
+    let (cgroup, mut first) = match begun {
+        Some(mut begun) => {
+            target.placement = begun.birthplace()?;
+            target.more_to_enter = true;
+            // Where the cgroups fail, this ends before they are removed, because it was declared after them.
+            let child = match launch(&target)? {
+                Side::Init(channel) => init::run(plan, channel, request, &half.state, mounts),
+                Side::Parent(child) => child,
+            };
+            let cgroup = begun.complete()?;
+            begun.keep();
+            (cgroup, Some(child))
+        }
+        None => {
+            let paths = &half.state.cgroup;
+            (Cgroup::create(host, paths, resources, annotations, request.rootless)?, None)
+        }
+    };
     // Not before: where it fails it leaves nothing, and cgroups that are in use are another container's, whose
     // processes discarding ours must not kill.
     half.cgroup_began = true;
@@ -335,29 +366,23 @@ fn make(
     {
         cgroup.delegate(owner)?;
     }
-    let mut target = Target {
-        oom_score_adj: plan.process.security.limits.take_own_oom_score(),
-        namespaces: &plan.namespaces,
-        of_process: None,
-        placement: cgroup.placement()?,
-    };
-    // A process in a user namespace may not be allowed to walk to the sources, nor to the root.
-    let user_namespace = plan.namespaces.kinds() & flag::USER != 0;
-    let sources = rootless::open_sources(&plan.rootfs, user_namespace).map_err(PlanError::from)?;
+    mounts.cgroups_refused = Some(cgroup.is_refused());
+    let mut born_there = target.placement.clone_into.is_some();
+    target.more_to_enter = false;
+    target.placement = cgroup.placement()?;
+    if let Some(child) = &first {
+        child.enter(&target.placement, cgroup.is_refused()).map_err(LaunchError::System)?;
+    } else {
+        born_there = target.placement.clone_into.is_some();
+    }
     // Twice at most: the second one is not born there.
     loop {
-        let born_there = target.placement.clone_into.is_some();
-        let mut child = match launch(&target) {
-            Ok(Side::Init(channel)) => init::run(
-                plan,
-                channel,
-                request,
-                &half.state,
-                HostMounts { root: root_mount, sources, cgroups_refused: cgroup.is_refused(), point },
-            ),
+        let mut child = match first.take().map_or_else(|| launch(&target), |child| Ok(Side::Parent(child))) {
+            Ok(Side::Init(channel)) => init::run(plan, channel, request, &half.state, mounts),
             Ok(Side::Parent(child)) => child,
             Err(LaunchError::Stillborn) if born_there => {
                 target.placement.write_instead()?;
+                born_there = false;
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -365,6 +390,7 @@ fn make(
         match bring_up(half, &cgroup, &plan, request, &mut child) {
             Err(CreateError::Launch(LaunchError::Vanished { .. })) if born_there && child.is_stillborn() => {
                 target.placement.write_instead()?;
+                born_there = false;
             }
             outcome => return Ok((child, outcome?)),
         }

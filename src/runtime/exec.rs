@@ -176,6 +176,7 @@ fn enter(
         namespaces: &namespaces,
         of_process: Some((init, state.namespaces)),
         placement: cgroup::Placement::default(),
+        more_to_enter: false,
         oom_score_adj: plan.security.limits.take_own_oom_score(),
     };
     let init = state.init.ok_or(ExecError::NotRunning)?;

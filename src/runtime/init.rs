@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid
 
 use super::create::{CreateRequest, Stdio};
 use super::hooks::{self, HookError, Phase};
-use super::launch::{LaunchError, fail, hide};
+use super::launch::{self, LaunchError, fail, hide};
 use super::namespaces::{NamespaceError, flag};
 use super::plan::{Plan, ProcessPlan};
 use super::program::{self, EXEC_STEP, Found, ProgramError};
@@ -103,8 +103,8 @@ pub(super) struct HostMounts {
     pub(super) root: Option<OwnedFd>,
     /// Of bind mounts.
     pub(super) sources: HostSources,
-    /// Whether some of the container's cgroups could not be made.
-    pub(super) cgroups_refused: bool,
+    /// Whether some of the container's cgroups could not be made; `None`: they are being made, and the runtime tells.
+    pub(super) cgroups_refused: Option<bool>,
     /// Where the root is mounted without a mount namespace.
     pub(super) point: Option<OwnedFd>,
 }
@@ -154,14 +154,15 @@ fn set_up(
     mounts: HostMounts,
 ) -> Result<PreparedUser, InitError> {
     become_root(plan, channel)?;
+    if plan.namespaces.new & flag::NETWORK != 0 {
+        link::loopback_up().map_err(failed("bringing up the loopback link"))?;
+    }
+    let cgroups_refused = mounts.cgroups_refused.map_or_else(|| launch::enter_cgroups(channel), Ok)?;
     if plan.namespaces.new & flag::CGROUP != 0 {
         // After the placement: the root of the namespace is the cgroup that we are in now.
         unshare(flag::CGROUP)
             .map_err(|source| NamespaceError::make(flag::CGROUP, source))
             .map_err(LaunchError::from)?;
-    }
-    if plan.namespaces.new & flag::NETWORK != 0 {
-        link::loopback_up().map_err(failed("bringing up the loopback link"))?;
     }
     if has_runtime_hooks(plan) || !plan.net_devices.is_empty() {
         ask(channel, &ToParent::NeedHooks)?;
@@ -174,7 +175,7 @@ fn set_up(
     let facts = MountFacts {
         cgroup: Some(&state.cgroup),
         sources: mounts.sources,
-        cgroups_refused: mounts.cgroups_refused,
+        cgroups_refused,
         mount_point: mounts.point,
     };
     let mut prepared = rootfs::prepare(&plan.rootfs, source, facts)?;

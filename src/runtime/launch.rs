@@ -7,7 +7,7 @@
 //! ```
 //! The new process goes on in a copy of the runtime's memory: nothing is executed or parsed twice.
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -20,7 +20,9 @@ use super::namespaces::{NamespaceError, Namespaces, flag};
 use super::protocol::{Channel, Failure, ToChild, ToParent};
 use super::security::{SecurityError, rlimits};
 use crate::error::{ErrorKind, Kind};
-use crate::sys::process::{Clone3, Exit, Forked, clone3, exit_now, set_parent_death_signal, setns, wait};
+use crate::sys::process::{
+    Clone3, Exit, Forked, clone3, exit_now, set_parent_death_signal, setns, unshare, wait,
+};
 use crate::sys::{SysError, exe, pidfd, socket};
 
 /// Why no process could be made.
@@ -78,6 +80,9 @@ pub struct Target<'a> {
     pub of_process: Option<(OwnedFd, u64)>,
     /// The cgroups.
     pub placement: Placement,
+    /// There are more of them, which are made when the new process is there ([`Child::enter`], [`enter_cgroups`]). It
+    /// makes its network namespace itself meanwhile, which takes the longest of all.
+    pub more_to_enter: bool,
     /// What the new process sets itself: an ordinary user's runtime cannot, once the process has hidden from
     /// all others.
     pub oom_score_adj: Option<i32>,
@@ -104,6 +109,12 @@ impl Child {
     /// From now on the child lives on its own.
     pub fn release(&mut self) {
         self.armed = false;
+    }
+
+    /// Has it enter the cgroups in which it was not born; `refused`: there could be more of them.
+    pub fn enter(&self, placement: &Placement, refused: bool) -> Result<(), SysError> {
+        let tasks: Vec<BorrowedFd<'_>> = placement.tasks.iter().map(AsFd::as_fd).collect();
+        self.channel.tell_with(&ToChild::Enter { refused }, &tasks)
     }
 
     /// Whether it was killed before it could say a word; reaps it. For a child that has closed the channel.
@@ -144,8 +155,9 @@ pub fn launch(target: &Target<'_>) -> Result<Side, LaunchError> {
     let (ours, theirs) = socket::pair()?;
     let (ours, theirs) = (Channel::new(ours), Channel::new(theirs));
     let staged = target.of_process.is_some() || target.namespaces.needs_stage();
-    let flags = if staged { 0 } else { target.namespaces.clone_flags() };
-    match clone3(Clone3 { flags, cgroup: target.placement.clone_into.as_ref().map(std::os::fd::AsFd::as_fd) })
+    let late = if target.more_to_enter { flag::NETWORK } else { 0 };
+    let flags = if staged { 0 } else { target.namespaces.clone_flags() & !late };
+    match clone3(Clone3 { flags, cgroup: target.placement.clone_into.as_ref().map(AsFd::as_fd) })
         .map_err(|error| unborn(flags, error))?
     {
         Forked::Child => {
@@ -221,7 +233,10 @@ fn arrive(target: &Target<'_>, joins: &[OwnedFd], channel: &Channel) -> Result<(
     if foreign && (target.namespaces.new & flag::USER == 0 || nix::unistd::geteuid().is_root()) {
         hide()?;
     }
-    place(&target.placement)?;
+    enter(&target.placement.tasks)?;
+    if target.more_to_enter && target.namespaces.new & flag::NETWORK != 0 {
+        unshare(flag::NETWORK).map_err(|source| NamespaceError::make(flag::NETWORK, source))?;
+    }
     if target.placement.unit.is_some() && !matches!(channel.receive()?, Some((ToChild::Go, _))) {
         // The runtime has ended.
         exit_now(1);
@@ -239,13 +254,23 @@ pub(super) fn hide() -> Result<(), SysError> {
 /// Enters the v1 cgroups: `0` is the writing thread itself, and one thread moves without the lock that
 /// `cgroup.procs` takes. The kernel checks the rights of who opened the file, so this works in a user
 /// namespace too.
-fn place(placement: &Placement) -> Result<(), LaunchError> {
-    for tasks in &placement.tasks {
+fn enter(tasks: &[OwnedFd]) -> Result<(), LaunchError> {
+    for tasks in tasks {
         nix::unistd::write(tasks, b"0")
             .map_err(SysError::on("write", "tasks of a cgroup"))
             .map_err(LaunchError::Placement)?;
     }
     Ok(())
+}
+
+/// In the new process: enters the cgroups that were made after its birth, once they are there; whether some of the
+/// container's could not be made.
+pub(super) fn enter_cgroups(channel: &Channel) -> Result<bool, LaunchError> {
+    match channel.receive_with()? {
+        Some((ToChild::Enter { refused }, tasks)) => enter(&tasks).map(|()| refused),
+        // The runtime has failed or was killed: there is nobody to tell.
+        _ => exit_now(1),
+    }
 }
 
 /// Runs in the stage; returns only in init, its child and then its parent's.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! parent (create, run, exec)              stage (only where namespaces need one)      init
+//!    |----------------------------------- Enter + fds -------------------------------->| cgroups that were made meanwhile
 //!    |<-------------------- Staged{pid} ------------|
 //!    |<---------------------------------- NeedMappings ------------------------------| new user namespace
 //!    |----------------------------------- Go --------------------------------------->|
@@ -88,6 +89,11 @@ pub enum ToParent {
 /// To the container's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToChild {
+    /// The cgroups to enter come with this: files that take the process which writes `0` to them.
+    Enter {
+        /// Whether some of the container's cgroups could not be made.
+        refused: bool,
+    },
     /// What was waited for is done.
     Go,
     /// Execute the program.
@@ -108,14 +114,23 @@ impl Channel {
 
     /// Sends one message, with at most one descriptor.
     pub fn send(&self, message: &impl Serialize, fd: Option<BorrowedFd<'_>>) -> Result<(), SysError> {
+        self.send_with(message, fd.as_slice())
+    }
+
+    fn send_with(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<(), SysError> {
         // A message is made of our own enums and strings: it always has a JSON form.
         let bytes = serde_json::to_vec(message).unwrap_or_default();
-        socket::send(&self.0, &bytes, fd.as_slice())
+        socket::send(&self.0, &bytes, fds)
     }
 
     /// Sends a message to a peer that may have ended: what it said before is still to be received.
     pub fn tell(&self, message: &impl Serialize) -> Result<(), SysError> {
-        match self.send(message, None) {
+        self.tell_with(message, &[])
+    }
+
+    /// The same with descriptors.
+    pub fn tell_with(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<(), SysError> {
+        match self.send_with(message, fds) {
             Err(SysError { errno: Errno::EPIPE, .. }) => Ok(()),
             other => other,
         }
@@ -123,21 +138,28 @@ impl Channel {
 
     /// Receives one message and the descriptor that came with it; None at the end of the stream.
     pub fn receive<T: for<'de> Deserialize<'de>>(&self) -> Result<Option<(T, Option<OwnedFd>)>, SysError> {
-        let mut buffer = vec![0; MAX_MESSAGE];
-        let mut received = match socket::receive(&self.0, &mut buffer) {
+        Ok(self.receive_with()?.map(|(message, mut fds)| (message, fds.pop())))
+    }
+
+    /// The same with all its descriptors.
+    pub fn receive_with<T: for<'de> Deserialize<'de>>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, SysError> {
+        let length = match socket::next_length(&self.0) {
             // The peer ended with messages of ours unread. It is told once, before what the peer had said.
-            Err(SysError { errno: Errno::ECONNRESET, .. }) => socket::receive(&self.0, &mut buffer)?,
+            Err(SysError { errno: Errno::ECONNRESET, .. }) => socket::next_length(&self.0)?,
             other => other?,
         };
-        if received.length == 0 {
+        if length == 0 {
             return Ok(None);
         }
+        // Most are of some ten bytes: room for the longest would be mapped and unmapped each time.
+        let mut buffer = vec![0; length.min(MAX_MESSAGE)];
+        let received = socket::receive(&self.0, &mut buffer)?;
         let message = serde_json::from_slice(&buffer[..received.length]).map_err(|_| SysError {
             call: "recvmsg",
             args: "malformed message".into(),
             errno: Errno::EBADMSG,
         })?;
-        Ok(Some((message, received.fds.pop())))
+        Ok(Some((message, received.fds)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    accept4, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
+    accept4, bind, connect, listen, recv, recvmsg, sendmsg, socket, socketpair,
 };
 
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
@@ -14,8 +14,8 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::SysError;
 
-/// At most this many descriptors are taken from one message.
-const MAX_FDS: usize = 8;
+/// At most this many descriptors are taken from one message: as many as a host has cgroup hierarchies, and some.
+const MAX_FDS: usize = 20;
 /// How many callers may wait until they are accepted.
 const BACKLOG: i32 = 64;
 
@@ -59,6 +59,17 @@ pub fn try_receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<Receiv
     match receive_with(socket, buffer, MsgFlags::MSG_DONTWAIT) {
         Err(SysError { errno: Errno::EAGAIN, .. }) => Ok(None),
         result => result.map(Some),
+    }
+}
+
+/// The length of the next message, which stays; 0 at the end of the stream. Waits for it.
+pub fn next_length(socket: impl AsFd) -> Result<usize, SysError> {
+    loop {
+        // The kernel tells the whole length of what was cut to nothing (recv(2), MSG_TRUNC).
+        match recv(socket.as_fd().as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
+            Err(Errno::EINTR) => {}
+            outcome => return outcome.map_err(SysError::on("recv", "")),
+        }
     }
 }
 
@@ -174,10 +185,13 @@ mod tests {
         send(&left, b"one", &[file.as_fd()]).unwrap();
         send(&left, b"two and more", &[]).unwrap();
         let mut buffer = [0; 8];
+        assert_eq!(next_length(&right).unwrap(), 3);
         let first = receive(&right, &mut buffer).unwrap();
         assert_eq!((&buffer[..first.length], first.fds.len()), (&b"one"[..], 1));
+        assert_eq!(next_length(&right).unwrap(), 12);
         assert_eq!(receive(&right, &mut buffer).unwrap_err().errno, Errno::EMSGSIZE);
         drop(left);
+        assert_eq!(next_length(&right).unwrap(), 0);
         assert_eq!(receive(&right, &mut buffer).unwrap().length, 0);
     }
 

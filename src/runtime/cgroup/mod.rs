@@ -25,6 +25,7 @@ mod dir;
 mod events;
 mod freezer;
 mod host;
+mod make;
 mod paths;
 mod placement;
 mod processes;
@@ -35,6 +36,7 @@ mod values;
 pub use delegate::delegate_of;
 pub use events::{Oom, OomWatch};
 pub use host::{Controller, Host, Mode, Mounted, Version};
+pub use make::Begun;
 pub use paths::{Hierarchy, Paths, plan};
 pub use placement::{Below, Placement};
 pub use processes::remove_empty;
@@ -196,6 +198,17 @@ impl Cgroup {
         rootless: Rootless,
     ) -> Result<Cgroup> {
         create::create(paths, resources, annotations, rootless)
+    }
+
+    /// Begins the same where a process can be moved into the cgroups, so that it may be born while they are made: on v1,
+    /// by the cgroupfs driver. `None` elsewhere.
+    pub fn begin<'a>(
+        paths: &'a Paths,
+        resources: Option<&'a LinuxResources>,
+        rootless: Rootless,
+    ) -> Option<Begun<'a>> {
+        let moves = paths.unit.is_none() && paths.mode != Mode::Unified;
+        moves.then(|| Begun::new(paths, resources, rootless, None))
     }
 
     /// Sets the device rules of `resources`; the default rules apply also without it. It may come after the
