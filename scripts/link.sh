@@ -1,10 +1,29 @@
 #!/usr/bin/env bash
 # link.sh ARGUMENT...: the linker of the release binary (.cargo/config.toml), with the functions of a container's way beside
-# each other. The kernel maps 64 KiB around each page of a file that is touched: scattered over the text, they cost 65 page faults
-# of 310 and two thirds of the resident memory (docs/performance.md). benches/hot-functions.txt (scripts/hot-functions.sh) has
-# their names, without the hashes of crates and of legacy mangling.
+# each other, and the constants that they read. The kernel maps 64 KiB around each page of a file that is touched: scattered over
+# the file, they cost a third of all page faults and two thirds of the resident memory (docs/performance.md).
+# benches/hot-functions.txt (scripts/hot-functions.sh) has the functions' names, without the hashes of crates and of legacy mangling.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
+
+# constants OBJECT ORDER: options for objcopy, one a line, that name the sections of OBJECT with constants of the functions in ORDER.
+# A constant has a section of its own, but no name by which the linker could order it.
+constants() {
+    readelf --relocs --wide "$1" | awk -v order="$2" '
+        BEGIN { while ((getline name < order) > 0) { hot[".text." name]; hot[".text.unlikely." name] } }
+        /^Relocation section/ { split($0, part, "\047"); section = substr(part[2], 6); next }
+        $3 !~ /^R_/ || $5 !~ /^\.rodata\../ || $5 ~ /^\.rodata\.(cst|str)[0-9.]*$/ { next }
+        section in hot { wanted[count++] = $5; next }
+        section ~ /^\.rodata/ { refers[section] = refers[section] " " $5 }
+        END {
+            # The list grows: constants are made of others.
+            for (at = 0; at < count; at++) if (!told[wanted[at]]++) {
+                print "--add-symbol=corten_hot_constant_" at "=" wanted[at] ":0,local"
+                more = split(refers[wanted[at]], part, " ")
+                for (one = 1; one <= more; one++) wanted[count++] = part[one]
+            }
+        }'
+}
 
 arguments=() objects=() response=
 skip=0
@@ -28,8 +47,9 @@ lld=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bi
 case " $* ${words[*]} " in
 *corten_start*)
     if [ -x "$lld/ld.lld" ]; then
-        order=$(mktemp)
-        trap 'rm -f "$order"' EXIT
+        work=$(mktemp -d)
+        trap 'rm -rf "$work"' EXIT
+        order=$work/order
         nm --defined-only --format=just-symbols "${objects[@]}" 2>/dev/null | awk -v hot="$here/benches/hot-functions.txt" '
             BEGIN { while ((getline line < hot) > 0) rank[line] = ++count }
             { name = $0; sub(/\.llvm\.[0-9]+$/, "", name); sub(/17h[0-9a-f]+E$/, "", name)
@@ -37,6 +57,14 @@ case " $* ${words[*]} " in
             name in rank { print rank[name], $0; next }
             # Those of libc, which is in an archive, are what the list says.
             END { for (name in rank) if (name !~ /^_[RZ]/) print rank[name], name }' | sort -n | cut -d" " -f2 > "$order"
+        for index in "${!arguments[@]}"; do
+            case ${arguments[$index]} in *.rcgu.o) ;; *) continue ;; esac
+            constants "${arguments[$index]}" "$order" > "$work/names"
+            objcopy @"$work/names" "${arguments[$index]}" "$work/$index.o"
+            arguments[index]=$work/$index.o
+            sed 's/^--add-symbol=\([^=]*\)=.*/\1/' "$work/names" >> "$work/constants"
+        done
+        [ ! -e "$work/constants" ] || cat "$work/constants" >> "$order"
         arguments+=("-B$lld" -fuse-ld=lld "-Wl,--symbol-ordering-file=$order" -Wl,--no-warn-symbol-ordering)
     fi
     ;;
