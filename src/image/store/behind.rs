@@ -25,10 +25,33 @@ impl Behind {
         }
         // Starts to write what is dirty, and drops what is clean (mm/fadvise.c). A file system that cannot writes it later.
         let from = self.told.saturating_sub(AGAIN);
-        let (from_signed, length) = (i64::try_from(from), i64::try_from(end - from));
-        if let (Ok(from), Ok(length)) = (from_signed, length) {
+        if let (Ok(from), Ok(length)) = (i64::try_from(from), i64::try_from(end - from)) {
             let _ = posix_fadvise(file, from, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         }
         self.told = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek, SeekFrom, Write};
+
+    #[test]
+    fn what_was_dropped_is_still_in_the_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut behind = Behind::default();
+        let mut all = Vec::new();
+        for value in 0..40_u8 {
+            let part = vec![value; 300_000];
+            file.write_all(&part).unwrap();
+            all.extend(part);
+            behind.grown(&file, all.len() as u64);
+        }
+        assert!(behind.told > all.len() as u64 - STEP && behind.told >= STEP);
+        file.seek(SeekFrom::Start(0)).unwrap();
+        let mut read = Vec::new();
+        file.read_to_end(&mut read).unwrap();
+        assert!(read == all);
     }
 }
