@@ -252,9 +252,14 @@ def missing(layout, references):
         call(corten(root) + ["pull", "--quiet", references["base"]])
         return timed(corten(root) + ["pull", "--quiet", references["large"]])
 
-    result = turns({"one of four missing": last, "that layer alone": with_corten(references["top"])})
-    ours, alone = result["one of four missing"][0], result["that layer alone"][0]
-    row("pull of an image with one layer missing, over the pull of that layer alone", (ours - alone) * 1e3, f"{ours:.2f} s - {alone:.2f} s", 50, lambda value: f"{value:.0f} ms")
+    def alone(root):
+        # Into another store, so that file system and memory have been used for the same as in the other case.
+        call([CORTEN, "--root", f"{root}/other", "--state", f"{root}/other-run", "pull", "--quiet", references["base"]])
+        return timed(corten(root) + ["pull", "--quiet", references["top"]])
+
+    result = turns({"one of four missing": last, "that layer alone": alone})
+    ours, theirs = result["one of four missing"][0], result["that layer alone"][0]
+    row("pull of an image with one layer missing, over the pull of that layer alone", (ours - theirs) * 1e3, f"{ours:.2f} s - {theirs:.2f} s", 50, lambda value: f"{value:.0f} ms")
 
 
 def snapshot(layout, references):

@@ -1,4 +1,5 @@
 //! Blobs: written to staging, verified, synced, renamed.
+use super::behind::Behind;
 use super::staging::StagingFile;
 use super::{Import, Result, Store, StoreError};
 use crate::image::digest::{Digest, Hasher};
@@ -52,6 +53,7 @@ impl Import<'_> {
             file: StagingFile::create(self.store())?,
             target: self.store().blobs().join(digest.hex()),
             hasher: Hasher::new(),
+            behind: Behind::default(),
             digest: *digest,
             size,
         })
@@ -75,6 +77,7 @@ pub struct BlobWriter {
     file: StagingFile,
     target: std::path::PathBuf,
     hasher: Hasher,
+    behind: Behind,
     digest: Digest,
     size: u64,
 }
@@ -107,6 +110,7 @@ impl Write for BlobWriter {
         }
         let count = self.file.file().write(bytes)?;
         self.hasher.update(&bytes[..count]);
+        self.behind.grown(self.file.file(), self.hasher.length());
         Ok(count)
     }
 

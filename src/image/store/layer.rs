@@ -201,8 +201,9 @@ impl Complete<'_> {
     /// Gives it its name, which nothing else must have.
     pub(super) fn publish(self) -> Result<()> {
         let StagingLayer { store, dir, .. } = &self.staging;
-        record::write(&dir.path().join(RECORD), &self.record)?;
-        // Before the name, because after a power failure a name without its data would be taken for whole.
+        record::write_with(&dir.path().join(RECORD), &self.record, record::Sync::No)?;
+        // Before the name, because after a power failure a name without its data would be taken for whole. With the record:
+        // a sync of its own would only end one more transaction of a file system that has much to write.
         nix::unistd::syncfs(dir.dir()).map_err(SysError::on("syncfs", dir.path().to_string_lossy()))?;
         let place = store.layer_dir(&self.record.chain_id);
         self.staging.dir.publish(&place)

@@ -34,6 +34,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+mod behind;
 mod collect;
 mod compare;
 mod content;

@@ -14,6 +14,7 @@
 //!
 //! What is there says nothing about what it should be: whoever goes on hashes it again, and only the digest of the whole
 //! decides. They are under their own directory because everything under `staging/` that nobody holds is swept.
+use super::behind::Behind;
 use super::collect::{self, Object, Reason, Verdict, Verdicts, Weigh};
 use super::{Import, Result, Store, StoreError, entries, fsync, private_dir, publish};
 use crate::image::digest::{Digest, Hasher};
@@ -80,7 +81,8 @@ impl Import<'_> {
             }
             let target = store.blobs().join(digest.hex());
             let (digest, hasher) = (*digest, Hasher::new());
-            let blob = PartialBlob { file, path, target, hasher, digest, size, found };
+            let behind = Behind::default();
+            let blob = PartialBlob { file, path, target, hasher, behind, digest, size, found };
             return Ok(Claim::Held(Box::new(blob)));
         }
     }
@@ -107,6 +109,7 @@ pub struct PartialBlob {
     path: PathBuf,
     target: PathBuf,
     hasher: Hasher,
+    behind: Behind,
     digest: Digest,
     size: u64,
     /// So many bytes were there, which are read before more are written.
@@ -174,6 +177,7 @@ impl Write for PartialBlob {
         }
         let count = self.file.write(bytes)?;
         self.hasher.update(&bytes[..count]);
+        self.behind.grown(&self.file, self.hasher.length());
         Ok(count)
     }
 
