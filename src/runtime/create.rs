@@ -9,7 +9,6 @@ mod error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use nix::errno::Errno;
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
@@ -171,11 +170,8 @@ impl Created {
     /// Leaves it waiting at its start socket for [`super::start::start`] of another process.
     pub fn detach(mut self) -> Result<(), CreateError> {
         let listener = socket::listen_at(self.dir.as_dir(), START_SOCKET)?;
-        match self.child.channel.send(&ToChild::Await, Some(listener.as_fd())) {
-            // It has ended, and has said why.
-            Err(SysError { errno: Errno::EPIPE, .. }) => {}
-            other => other.map_err(LaunchError::System)?,
-        }
+        // It may have ended, and has said why.
+        self.child.channel.tell_with(&ToChild::Await, &[listener.as_fd()]).map_err(LaunchError::System)?;
         // Init acknowledges that it listens and no longer dies with us.
         match self.child.channel.receive::<ToParent>().map_err(LaunchError::System)? {
             Some((ToParent::Ready, _)) => {

@@ -131,7 +131,8 @@ impl Channel {
     /// The same with descriptors.
     pub fn tell_with(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<(), SysError> {
         match self.send_with(message, fds) {
-            Err(SysError { errno: Errno::EPIPE, .. }) => Ok(()),
+            // The latter, once, where it ended with messages of ours unread.
+            Err(SysError { errno: Errno::EPIPE | Errno::ECONNRESET, .. }) => Ok(()),
             other => other,
         }
     }
@@ -143,23 +144,27 @@ impl Channel {
 
     /// The same with all its descriptors.
     pub fn receive_with<T: for<'de> Deserialize<'de>>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, SysError> {
-        let length = match socket::next_length(&self.0) {
-            // The peer ended with messages of ours unread. It is told once, before what the peer had said.
-            Err(SysError { errno: Errno::ECONNRESET, .. }) => socket::next_length(&self.0)?,
-            other => other?,
-        };
+        let length = despite_reset(|| socket::next_length(&self.0))?;
         if length == 0 {
             return Ok(None);
         }
         // Most are of some ten bytes: room for the longest would be mapped and unmapped each time.
         let mut buffer = vec![0; length.min(MAX_MESSAGE)];
-        let received = socket::receive(&self.0, &mut buffer)?;
+        let received = despite_reset(|| socket::receive(&self.0, &mut buffer))?;
         let message = serde_json::from_slice(&buffer[..received.length]).map_err(|_| SysError {
             call: "recvmsg",
             args: "malformed message".into(),
             errno: Errno::EBADMSG,
         })?;
         Ok(Some((message, received.fds)))
+    }
+}
+
+/// Where the peer ends with messages of ours unread, one call fails for that, before what the peer had said is told.
+fn despite_reset<T>(mut receive: impl FnMut() -> Result<T, SysError>) -> Result<T, SysError> {
+    match receive() {
+        Err(SysError { errno: Errno::ECONNRESET, .. }) => receive(),
+        other => other,
     }
 }
 
@@ -195,6 +200,29 @@ mod tests {
         assert_eq!(right.receive::<ToParent>().unwrap().unwrap().0, ToParent::Ready);
         assert!(right.receive::<ToParent>().unwrap().is_none());
         assert!(right.tell(&ToChild::Start).is_ok(), "there is nobody to tell, and that is no error");
+    }
+
+    #[test]
+    fn a_peer_that_ended_with_messages_unread_is_no_error() {
+        let (left, right) = socket::pair().unwrap();
+        let right = Channel::new(right);
+        right.send(&ToChild::Go, None).unwrap();
+        drop(left);
+        for _ in 0..2 {
+            assert!(right.tell(&ToChild::Start).is_ok());
+        }
+        assert!(right.receive::<ToParent>().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_peer_may_end_between_two_looks_at_its_message() {
+        let (left, right) = socket::pair().unwrap();
+        let (left, right) = (Channel::new(left), Channel::new(right));
+        left.send(&ToParent::Ready, None).unwrap();
+        right.send(&ToChild::Start, None).unwrap();
+        assert_eq!(socket::next_length(&right).unwrap(), 7);
+        drop(left);
+        assert_eq!(despite_reset(|| socket::receive(&right, &mut [0; 7])).unwrap().length, 7);
     }
 
     #[test]

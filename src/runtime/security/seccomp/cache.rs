@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use oci_spec::runtime::LinuxSeccomp;
 use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -61,7 +62,10 @@ impl Slot {
         serde_json::to_writer(&mut text, profile).ok()?;
         text.flush().ok()?;
         drop(text);
-        let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut name = String::with_capacity(2 * DIGEST);
+        for byte in hash.finalize() {
+            write!(&mut name, "{byte:02x}").ok()?;
+        }
         Some(Slot { directory: directory.into(), name })
     }
 
@@ -75,7 +79,8 @@ impl Slot {
             return None;
         }
         let limit = u64::try_from(MAX_INSTRUCTIONS * 8 + DIGEST + 1).ok()?;
-        let mut bytes = Vec::new();
+        // Most are not larger, and each time that the room grows is a call more.
+        let mut bytes = Vec::with_capacity(4096);
         File::from(file).take(limit).read_to_end(&mut bytes).ok()?;
         let (program, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST)?)?;
         if self.digest(program) != digest {
