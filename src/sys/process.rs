@@ -2,6 +2,7 @@
 use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -46,13 +47,20 @@ pub struct Clone3<'a> {
 /// keeps one, never becomes "yes" again, and /proc may be another PID namespace's. A thread that was joined leaves the kernel's
 /// list a moment after pthread_join(3) returns, which is waited for.
 pub fn is_single_threaded() -> bool {
-    (0..10_000).any(|_| {
-        let alone = nix::sched::unshare(CloneFlags::CLONE_THREAD).is_ok();
-        if !alone {
-            std::thread::yield_now();
+    // On a machine that is emulated, or whose processors are taken, a moment may be long.
+    const MOMENT: Duration = Duration::from_secs(1);
+    let is_alone = || nix::sched::unshare(CloneFlags::CLONE_THREAD).is_ok();
+    if is_alone() {
+        return true;
+    }
+    let begin = Instant::now();
+    while begin.elapsed() < MOMENT {
+        std::thread::yield_now();
+        if is_alone() {
+            return true;
         }
-        alone
-    })
+    }
+    false
 }
 
 /// Starts a process that goes on from here in a copy of this one's memory, as fork(2) does.

@@ -52,7 +52,7 @@ fn layer(upper: &Path, below: &[&Path]) -> Result<Vec<u8>> {
 
 /// Everything of a tree that a layer keeps, one line for each path; links to one file share a number.
 fn listing(root: &Path) -> Vec<String> {
-    fn visit(dir: &Path, prefix: &str, inodes: &mut Vec<u64>, lines: &mut Vec<String>) {
+    fn visit(dir: &Path, prefix: &str, lines: &mut Vec<(String, Option<u64>)>) {
         let mut names: Vec<_> =
             std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
@@ -76,13 +76,6 @@ fn listing(root: &Path) -> Vec<String> {
             } else if !meta.is_dir() {
                 line += &format!(" {:x}", meta.rdev());
             }
-            if !meta.is_dir() && meta.nlink() > 1 {
-                let at = inodes.iter().position(|known| *known == meta.ino()).unwrap_or_else(|| {
-                    inodes.push(meta.ino());
-                    inodes.len() - 1
-                });
-                line += &format!(" link {at}");
-            }
             if meta.is_file() || meta.is_dir() {
                 let file = File::open(&path).unwrap();
                 let mut attributes = xattr::list(&file).unwrap();
@@ -91,15 +84,24 @@ fn listing(root: &Path) -> Vec<String> {
                     line += &format!(" {attribute:?}={:?}", xattr::get(&file, &attribute).unwrap());
                 }
             }
-            lines.push(line);
+            lines.push((line, (!meta.is_dir() && meta.nlink() > 1).then(|| meta.ino())));
             if meta.is_dir() {
-                visit(&path, &shown, inodes, lines);
+                visit(&path, &shown, lines);
             }
         }
     }
-    let (mut inodes, mut lines) = (Vec::new(), Vec::new());
-    visit(root, "", &mut inodes, &mut lines);
-    lines
+    let mut lines = Vec::new();
+    visit(root, "", &mut lines);
+    // overlayfs counts names of a lower file that a whiteout hides, too: only those that are seen are links.
+    let names = |inode| {
+        lines.iter().enumerate().filter(move |(_, (_, other))| *other == Some(inode)).map(|(at, _)| at)
+    };
+    let linked = |inode: u64| names(inode).nth(1).and_then(|_| names(inode).next());
+    let shown = |(line, inode): &(String, Option<u64>)| match inode.and_then(linked) {
+        Some(first) => format!("{line} link {first}"),
+        None => line.clone(),
+    };
+    lines.iter().map(shown).collect()
 }
 
 fn set_time(path: &Path, seconds: i64, nanoseconds: i64) {

@@ -156,9 +156,13 @@ impl Bus {
         let deadline = Instant::now() + PATIENCE;
         // No name: the server takes who we are from the socket. All at once, as sd-bus has it: systemd 252 reads a
         // call that follows a BEGIN closely together with it, and then waits for more before it looks at the call.
-        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        let sent = self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n");
         loop {
-            let line = self.line(deadline)?;
+            // Whoever refuses us may be gone before all is sent, and has said why.
+            let line = match self.line(deadline) {
+                Ok(line) => line,
+                Err(error) => return Err(sent.err().unwrap_or(error)),
+            };
             match line.split(' ').next() {
                 Some("OK") => return Ok(()),
                 Some("DATA") => {}
