@@ -333,7 +333,7 @@ fn make(
     };
     let resources = request.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let annotations = request.spec.annotations().as_ref();
-    // In a new user namespace it would own its network namespace only if both were made at once.
+    // In a user namespace init first asks for its mappings, or a stage speaks first: no other message may come before the answer.
     let alone = !user_namespace && !plan.namespaces.needs_stage();
     let begun = Cgroup::begin(&half.state.cgroup, resources, request.rootless).filter(|_| alone);
     let (cgroup, mut first) = match begun {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Host::detect ─> plan ─> Paths (written to the state) ─> Cgroup::create ─> placement ─> .. ─> remove
+//!                                                    ├──> Cgroup::begin ─> birthplace ─> complete (v1, while init is born)
 //!                                                    └──> Cgroup::open (from the state, by a later command)
 //! ```
 //!
